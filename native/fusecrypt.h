@@ -1,0 +1,200 @@
+/*
+ * The native part of fusecrypt: key memory, block ciphers, extents, and the few system calls that
+ * Python lacks or makes slow. Plain C11: it compiles and is tested without Python.
+ *
+ * Conventions: functions return 0 (or a count of octets) on success and -errno on failure. Lengths
+ * and codes arrive checked by Python and are checked again here. No function keeps a pointer to the
+ * caller's memory. Everything that holds key material lives in memory from fc_alloc().
+ * All functions may be called from several threads at once, also with the same fc_cipher or
+ * fc_file_key.
+ */
+#ifndef FUSECRYPT_H
+#define FUSECRYPT_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#define FC_EXTENT 4096     /* octets of an extent: the unit of content encryption */
+#define FC_KEY 64          /* octets of a FEKEK or FNEK; a cipher uses a prefix of them */
+#define FC_SIGNATURE 8     /* octets of a key signature */
+#define FC_SALT 8          /* octets of a passphrase salt */
+#define FC_MAX_KEY_BYTES 56 /* the longest cipher key (Blowfish) */
+
+/* Cipher codes as they stand on disk (RFC 2440 and eCryptfs's own). */
+enum {
+    FC_DES3_EDE = 0x02,
+    FC_CAST5 = 0x03,
+    FC_BLOWFISH = 0x04,
+    FC_AES_128 = 0x07,
+    FC_AES_192 = 0x08,
+    FC_AES_256 = 0x09,
+    FC_TWOFISH = 0x0a,
+    FC_CAST6 = 0x0b
+};
+
+/* ---- memory.c: locked, undumpable, wiped ------------------------------------------------- */
+
+/* Zeroed memory that is kept out of swap and core dumps if the system allows it, or NULL. */
+void *fc_alloc(size_t n);
+/* Wipe and release; NULL is allowed. */
+void fc_free(void *p);
+/* 1 while every chunk so far could be locked, else 0 (RLIMIT_MEMLOCK is too small). */
+int fc_memory_locked(void);
+/* Overwrite in a way the compiler keeps. */
+void fc_wipe(void *p, size_t n);
+/* 1 if equal, in time that depends on n only. */
+int fc_equal(const uint8_t *a, const uint8_t *b, size_t n);
+
+/*
+ * Hand key memory to another process: a new descriptor (memfd_secret, else a memfd) that holds n
+ * octets and can be inherited over exec if the caller clears close-on-exec. Returns the descriptor.
+ */
+int fc_memory_export(const uint8_t *data, size_t n);
+/* Copy n octets out of such a descriptor into out, and wipe them there. */
+int fc_memory_import(int fd, uint8_t *out, size_t n);
+
+/* ---- kdf.c: eCryptfs's passphrase derivation ----------------------------------------------- */
+
+/* 65536 SHA-512 rounds over salt and passphrase; key is FC_KEY octets. */
+int fc_passphrase_key(const uint8_t *passphrase, size_t n, const uint8_t salt[FC_SALT],
+                      uint8_t key[FC_KEY]);
+/* First 8 octets of SHA-512(key). */
+int fc_signature(const uint8_t key[FC_KEY], uint8_t signature[FC_SIGNATURE]);
+/* R octets (16 <= n <= 64) of the name prefix: the MD5 chain over the key, zero octets as 0x42. */
+int fc_name_prefix(const uint8_t key[FC_KEY], uint8_t *prefix, size_t n);
+
+/* ---- cipher.c: a keyed block cipher in ECB, for names and FEKs ------------------------------ */
+
+typedef struct fc_cipher fc_cipher;
+
+/* 8 or 16, or -EINVAL if the code and key size are no pair of the format's. */
+int fc_block_size(int code, size_t key_bytes);
+/* Key schedule from the first key_bytes octets of key. */
+int fc_cipher_new(int code, size_t key_bytes, const uint8_t *key, fc_cipher **out);
+void fc_cipher_free(fc_cipher *);
+/* n a multiple of the block size; in and out may be the same. */
+int fc_ecb_encrypt(fc_cipher *, const uint8_t *in, uint8_t *out, size_t n);
+int fc_ecb_decrypt(fc_cipher *, const uint8_t *in, uint8_t *out, size_t n);
+
+/* ---- filekey.c: a file's FEK, its root IV and its cipher ------------------------------------ */
+
+typedef struct fc_file_key fc_file_key;
+
+int fc_file_key_new(int code, size_t key_bytes, const uint8_t *fek, fc_file_key **out);
+int fc_file_key_random(int code, size_t key_bytes, fc_file_key **out);
+/*
+ * Decrypt the n octets of a tag 3 packet with the first key_bytes octets of a FEKEK. n is key_bytes,
+ * or 32 for AES-192 (8 octets of padding). Any result is accepted: there is no check value.
+ */
+int fc_file_key_unwrap(int code, size_t key_bytes, const uint8_t fekek[FC_KEY],
+                       const uint8_t *wrapped, size_t n, fc_file_key **out);
+/* The reverse; n as above. */
+int fc_file_key_wrap(const fc_file_key *, const uint8_t fekek[FC_KEY], uint8_t *wrapped, size_t n);
+void fc_file_key_free(fc_file_key *);
+
+/* iv(extent) = MD5(root IV || decimal), 16 octets, for tests. */
+int fc_extent_iv(const fc_file_key *, uint64_t extent, uint8_t iv[16]);
+
+/* ---- extents.c: CBC over count extents, the first numbered `first`; in may equal out ---------- */
+
+int fc_extents_encrypt(const fc_file_key *, uint64_t first, const uint8_t *in, uint8_t *out,
+                       size_t count);
+int fc_extents_decrypt(const fc_file_key *, uint64_t first, const uint8_t *in, uint8_t *out,
+                       size_t count);
+
+/* ---- fileio.c: whole requests on a lower file ----------------------------------------------- */
+
+/*
+ * A lower file's data: extent n lies at data_offset + 4096 n; the upper file is `size` octets.
+ * Offsets and sizes are refused (-EINVAL, -EFBIG) where they do not fit off_t.
+ */
+typedef struct {
+    int fd;
+    uint64_t data_offset;
+    uint64_t size;
+} fc_lower;
+
+enum { FC_NOWAIT = 1 }; /* -EAGAIN instead of waiting for a disk; -EOPNOTSUPP if that can't be told */
+
+/*
+ * Read upper octets [offset, offset + n) into out, cut at size; returns how many, 0 at or past the end.
+ * Lower data that ends too early is -EIO, unless some whole extents before that were read: then those
+ * are returned (the next call gives the -EIO).
+ */
+ssize_t fc_read(const fc_file_key *, const fc_lower *, uint64_t offset, uint8_t *out, size_t n,
+                int flags);
+
+/*
+ * Write n upper octets at offset. offset must not lie past the end of size's last extent (fc_fill()
+ * closes such gaps first). Extents that are only partly written are read, cut at size, zero-filled,
+ * merged. Extents past the end count as zeros and are not read. Returns n, or less only after a short
+ * write below, in whole extents from the start (the caller treats the rest as not written). The size
+ * field is not touched.
+ */
+ssize_t fc_write(const fc_file_key *, const fc_lower *, uint64_t offset, const uint8_t *in, size_t n);
+
+/*
+ * Extend with encrypted zeros: rewrite size's last partial extent with its tail zeroed, then zero
+ * extents until one that holds octet `until - 1` is written or about `budget` octets are done.
+ * Returns the new upper size that is now backed by data (<= until), so that the caller can go on, or
+ * -errno. Call again with size = the result while it is less than until.
+ */
+int64_t fc_fill(const fc_file_key *, const fc_lower *, uint64_t until, uint64_t budget);
+
+/* Zero the octets of the extent that holds `size` from size to that extent's end, inside the lower
+ * file; nothing if size is a multiple of 4096. lower->size is the old size, size <= it. */
+int fc_zero_tail(const fc_file_key *, const fc_lower *, uint64_t size);
+
+/* ---- sys.c: directory batches and calls Python lacks ------------------------------------------ */
+
+enum {
+    FC_PEEK_NONE = 0,    /* no regular file, or no header asked for */
+    FC_PEEK_HEADER = 1,  /* the marker is right: upper_size is its size field */
+    FC_PEEK_FOREIGN = 2, /* a regular file without a header in its contents */
+    FC_PEEK_EMPTY = 3,   /* an empty lower file */
+    FC_PEEK_ERROR = 4    /* the file cannot be opened or read: error says why */
+};
+
+typedef struct {
+    uint64_t ino, dev, size, blocks, rdev;
+    int64_t atime_ns, mtime_ns, ctime_ns;
+    uint32_t mode, nlink, uid, gid, blksize;
+    int32_t error;  /* errno of the lstat (all else is then 0) or of the peek */
+    int32_t peek;   /* FC_PEEK_* */
+    uint64_t upper_size;
+} fc_stat;
+
+/*
+ * fstatat(AT_SYMLINK_NOFOLLOW) of `count` names (each ended by NUL, one after the other in `names`,
+ * `n` octets in all) under a directory descriptor; with `peek`, regular files are opened (O_RDONLY |
+ * O_NOFOLLOW | O_NONBLOCK | O_NOATIME where allowed) and the first 16 octets of their header read;
+ * what is opened is fstat()ed again, so size and identity belong to one file. An empty name means the
+ * descriptor itself (AT_EMPTY_PATH). Returns 0; errors are in the entries.
+ */
+int fc_stat_many(int dirfd, const char *names, size_t n, size_t count, int peek, fc_stat *out);
+/* The same of one open descriptor (which must be readable for the peek). */
+int fc_stat_fd(int fd, int peek, fc_stat *out);
+
+int fc_renameat2(int olddirfd, const char *oldname, int newdirfd, const char *newname,
+                 unsigned flags);
+/* utimensat with AT_SYMLINK_NOFOLLOW; an empty name with AT_EMPTY_PATH. set_*: 0 leaves the time
+ * alone, 1 takes the nanoseconds, 2 means now. */
+int fc_utimens(int dirfd, const char *name, int set_atime, int64_t atime_ns, int set_mtime,
+               int64_t mtime_ns);
+/* No core dumps and no ptrace by other processes of the user (PR_SET_DUMPABLE 0, RLIMIT_CORE 0). */
+int fc_harden_process(void);
+/*
+ * Poll fd for reading up to `spins` times without sleeping, then once with `timeout_ms`.
+ * 1 readable, 0 not.
+ */
+int fc_poll(int fd, unsigned spins, int timeout_ms);
+
+/* ---- what this build and this CPU have ------------------------------------------------------- */
+
+/* "ipsec-mb" or "portable": the engine that AES extents take on this CPU. */
+const char *fc_engine(void);
+/* Choose "portable" (or "ipsec-mb" again if there is one) for tests and bench; -ENOTSUP if absent. */
+int fc_set_engine(const char *name);
+
+#endif
