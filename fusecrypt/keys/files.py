@@ -1,0 +1,102 @@
+"""Small files: read with a limit, replaced so that a crash leaves the old or the new one."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from fusecrypt.errors import SecretError
+from fusecrypt.keys.errors import KeyFileError
+from fusecrypt.native import Secret
+
+PRIVATE = 0o600
+
+
+def open_regular(path: Path, *, follow: bool = True) -> int:
+    """A read-only descriptor of a regular file; anything else is refused without waiting for it.
+
+    Raises OSError if it cannot be opened and KeyFileError if it is no regular file.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise KeyFileError(f"{path} is not a regular file")
+    return descriptor
+
+
+def read_descriptor(descriptor: int, limit: int, what: str) -> bytes:
+    """Everything from a descriptor of a file; KeyFileError if that is more than ``limit`` octets."""
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise KeyFileError(f"{what} is larger than {limit} octets: this is no such file")
+    return data
+
+
+def read_small(path: Path, limit: int) -> bytes:
+    """A file of at most ``limit`` octets."""
+    descriptor = open_regular(path)
+    try:
+        return read_descriptor(descriptor, limit, str(path))
+    finally:
+        os.close(descriptor)
+
+
+def read_secret(path: Path, limit: int) -> Secret:
+    """A file's octets, unchanged, read straight into secret memory.
+
+    Raises OSError, KeyFileError for something that is no regular file, and SecretError for a file
+    that is empty or larger than ``limit`` octets.
+    """
+    descriptor = open_regular(path)
+    try:
+        with Secret(limit + 1) as room:
+            count = 0
+            while count <= limit and (more := os.readv(descriptor, [room.view()[count:]])):
+                count += more
+            if not 1 <= count <= limit:
+                why = "is empty" if count == 0 else f"is larger than {limit} octets"
+                raise SecretError(f"{path} {why}")
+            return room.part(0, count)
+    finally:
+        os.close(descriptor)
+
+
+def write_new(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
+    """Create a file exclusively and flush it to the disk; FileExistsError if there is one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    except OSError:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file under a temporary name, flush it, rename it over ``path``, flush the directory.
+
+    The temporary name is fixed, so that what an interrupted run left is removed by the next one.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    with suppress(FileNotFoundError):
+        temporary.unlink()
+    write_new(temporary, data)
+    os.replace(temporary, path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Flush a directory's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

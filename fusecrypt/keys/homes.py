@@ -1,0 +1,122 @@
+"""The layouts that ecryptfs-utils gives a user: ``~/.ecryptfs`` beside a lower ``~/.Private``.
+
+A whole encrypted home keeps both in ``/home/.ecryptfs/USER``, and ``Private.mnt`` names the home
+itself. Further private directories are lines of fstab(5) in ``ALIAS.conf`` with ``ALIAS.sig``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusecrypt.keys.errors import KeyFileError
+from fusecrypt.keys.files import read_small
+from fusecrypt.keys.token import DEFAULT_SALT
+
+MAX_RC = 40960
+"""ecryptfs-utils reads no more of an .ecryptfsrc."""
+
+MAX_RC_FIELD = 128
+_MAX_SMALL = 4096
+_SALT_TEXT = re.compile(rb"[0-9A-Fa-f]{16}")
+_SIG_TEXT = re.compile(rb"[0-9A-Fa-f]{16}")
+
+
+@dataclass(frozen=True)
+class Home:
+    """What a user's layout says about a lower directory.
+
+    ``signatures`` holds the content key's, then the name key's if names are encrypted; ``wrapped`` is
+    the wrapped passphrase or None; ``independent`` tells that its wrapping passphrase is not the login
+    password; ``salt`` is the one for the content key (it never applies to the name key).
+    """
+
+    config: Path
+    lower: Path
+    signatures: tuple[bytes, ...]
+    mount_point: Path | None
+    wrapped: Path | None
+    independent: bool
+    whole_home: bool
+    salt: bytes
+
+
+def recognise(lower: Path) -> Home | None:
+    """The layout that a lower directory belongs to, or None. Reads the small files beside it.
+
+    Raises KeyFileError if such a layout is there but its signature file is damaged.
+    """
+    lower = lower.resolve()
+    config = lower.parent / ".ecryptfs"
+    name = _alias(config, lower)
+    signatures = config / f"{name}.sig"
+    if not signatures.is_file():
+        return None
+    mount_point = _mount_point(config, name)
+    whole = lower.parent.parent.name == ".ecryptfs"
+    real_home = mount_point if whole and mount_point is not None else lower.parent
+    wrapped = config / "wrapped-passphrase"
+    return Home(
+        config=config,
+        lower=lower,
+        signatures=parse_signatures(read_small(signatures, _MAX_SMALL), str(signatures)),
+        mount_point=mount_point,
+        wrapped=wrapped if wrapped.is_file() else None,
+        independent=(config / "wrapping-independent").exists(),
+        whole_home=whole,
+        salt=_salt_of(real_home / ".ecryptfsrc"),
+    )
+
+
+def parse_signatures(data: bytes, what: str) -> tuple[bytes, ...]:
+    """One or two signatures of 8 octets from the lines of a Private.sig; KeyFileError otherwise."""
+    lines = data.split()
+    if not 1 <= len(lines) <= 2 or not all(_SIG_TEXT.fullmatch(line) for line in lines):
+        raise KeyFileError(f"{what} does not hold one or two signatures of 16 hex digits")
+    return tuple(bytes.fromhex(line.decode()) for line in lines)
+
+
+def rc_salt(text: bytes) -> bytes | None:
+    """The salt that an .ecryptfsrc sets: 8 octets, or None.
+
+    The file holds ``name=value`` separated by commas or newlines. As in ecryptfs-utils a salt that is
+    not exactly 16 hex digits is ignored, and so is a field of more than 128 octets.
+    """
+    salt = None
+    for field in re.split(rb"[,\n]", text[:MAX_RC]):
+        name, _, value = field.strip().partition(b"=")
+        if name == b"salt" and len(field) <= MAX_RC_FIELD and _SALT_TEXT.fullmatch(value):
+            salt = bytes.fromhex(value.decode())
+    return salt
+
+
+def _salt_of(path: Path) -> bytes:
+    try:
+        return rc_salt(read_small(path, MAX_RC)) or DEFAULT_SALT
+    except (OSError, KeyFileError):
+        return DEFAULT_SALT
+
+
+def _alias(config: Path, lower: Path) -> str:
+    """The name of the private directory whose .conf line names this lower directory as its source."""
+    for path in sorted(config.glob("*.conf")):
+        try:
+            fields = read_small(path, _MAX_SMALL).split()
+        except (OSError, KeyFileError):
+            continue
+        source = Path(fields[0].decode(errors="surrogateescape")) if fields else None
+        if source == lower and fields[2:3] == [b"ecryptfs"]:
+            return path.stem
+    return "Private"
+
+
+def _mount_point(config: Path, name: str) -> Path | None:
+    try:
+        if name == "Private":
+            text = read_small(config / "Private.mnt", _MAX_SMALL).strip()
+        else:
+            text = read_small(config / f"{name}.conf", _MAX_SMALL).split()[1]
+    except (OSError, KeyFileError, IndexError):
+        return None
+    return Path(text.decode(errors="surrogateescape")) if text else None
