@@ -7,14 +7,25 @@ The only module that imports ``fusecrypt._native``. Every failure of a native ca
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from typing import NoReturn
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from fusecrypt._native import ffi, lib
 
+EXTENT_BYTES: int = lib.FC_EXTENT
 KEY_BYTES: int = lib.FC_KEY
 SALT_BYTES: int = lib.FC_SALT
 SIGNATURE_BYTES: int = lib.FC_SIGNATURE
+
+# What a peek at a lower file found (Stat.peek).
+PEEK_NONE: int = lib.FC_PEEK_NONE
+PEEK_HEADER: int = lib.FC_PEEK_HEADER
+PEEK_FOREIGN: int = lib.FC_PEEK_FOREIGN
+PEEK_EMPTY: int = lib.FC_PEEK_EMPTY
+PEEK_ERROR: int = lib.FC_PEEK_ERROR
+
+Buffer = bytes | bytearray | memoryview
 
 
 def _check(result: int) -> int:
@@ -112,8 +123,8 @@ class Secret:
         raise TypeError("a secret cannot be copied or pickled")
 
 
-def _octets(secret: Secret, n: int) -> object:
-    """The address of at least ``n`` octets."""
+def _octets(secret: Secret, n: int) -> Any:
+    """The address of a secret that has at least ``n`` octets."""
     if len(secret) < n:
         raise ValueError(f"the key has {len(secret)} octets, {n} are needed")
     return secret._memory
@@ -167,3 +178,253 @@ def import_memory(fd: int, n: int) -> Secret:
     secret = Secret(n)
     _check(lib.fc_memory_import(fd, secret._memory, n))
     return secret
+
+
+class Cipher:
+    """A block cipher in ECB mode, keyed: for FEKs, file names and symlink targets.
+
+    ``code`` is the cipher's code on disk, ``key`` has at least ``key_bytes`` octets of which the first
+    are used. Raises OSError: EINVAL if the two are no pair that eCryptfs can use, ENOTSUP if this
+    system's library lacks the cipher. Any number of blocks may be taken in one call.
+    """
+
+    __slots__ = ("_cipher", "block_size")
+
+    def __init__(self, code: int, key_bytes: int, key: Secret) -> None:
+        self.block_size: int = _check(lib.fc_block_size(code, key_bytes))
+        out = ffi.new("fc_cipher **")
+        _check(lib.fc_cipher_new(code, key_bytes, _octets(key, key_bytes), out))
+        self._cipher = ffi.gc(out[0], lib.fc_cipher_free)
+
+    def encrypt(self, data: bytes) -> bytes:
+        """Whole blocks; OSError (EINVAL) otherwise."""
+        return _transform(lib.fc_ecb_encrypt, self._cipher, data)
+
+    def decrypt(self, data: bytes) -> bytes:
+        """Whole blocks; OSError (EINVAL) otherwise."""
+        return _transform(lib.fc_ecb_decrypt, self._cipher, data)
+
+
+def _transform(function: Any, cipher: Any, data: bytes) -> bytes:
+    out = ffi.new("uint8_t[]", len(data))
+    _check(function(cipher, data, out, len(data)))
+    result: bytes = ffi.buffer(out)[:]
+    return result
+
+
+class FileKey:
+    """A file's FEK with its root IV, and what can be done with it on the lower file.
+
+    Usable from several threads at once. In the methods that take a lower file, ``fd`` is its
+    descriptor, ``data_offset`` the octets of its header region, ``size`` the size of the upper file as
+    it is known before the call; positions and sizes are octets of the upper file. They raise OSError:
+    EIO if the lower file ends too early, EFBIG where offsets do not fit, and what the system reports.
+    """
+
+    __slots__ = ("_key", "code", "key_bytes")
+
+    def __init__(self, code: int, key_bytes: int, key: Any) -> None:
+        """For the class methods, which are the way to make one."""
+        self.code = code
+        self.key_bytes = key_bytes
+        self._key = ffi.gc(key, lib.fc_file_key_free)
+
+    @classmethod
+    def random(cls, code: int, key_bytes: int) -> FileKey:
+        """A new FEK, never one that its cipher counts as weak."""
+        out = ffi.new("fc_file_key **")
+        _check(lib.fc_file_key_random(code, key_bytes, out))
+        return cls(code, key_bytes, out[0])
+
+    @classmethod
+    def from_secret(cls, code: int, key_bytes: int, fek: Secret) -> FileKey:
+        """A FEK that is known."""
+        out = ffi.new("fc_file_key **")
+        _check(lib.fc_file_key_new(code, key_bytes, _octets(fek, key_bytes), out))
+        return cls(code, key_bytes, out[0])
+
+    @classmethod
+    def unwrap(cls, code: int, key_bytes: int, fekek: Secret, wrapped: bytes) -> FileKey:
+        """The FEK of a tag 3 packet: ECB under the first ``key_bytes`` octets of the FEKEK.
+
+        ``wrapped`` has ``key_bytes`` octets, or 32 for AES-192 (8 of padding); OSError (EINVAL)
+        otherwise. A wrong FEKEK is not noticed: the format has no check value.
+        """
+        out = ffi.new("fc_file_key **")
+        pointer = _octets(fekek, KEY_BYTES)
+        _check(lib.fc_file_key_unwrap(code, key_bytes, pointer, wrapped, len(wrapped), out))
+        return cls(code, key_bytes, out[0])
+
+    def wrap(self, fekek: Secret, n: int) -> bytes:
+        """The ``n`` octets that :meth:`unwrap` takes."""
+        out = ffi.new("uint8_t[]", n)
+        _check(lib.fc_file_key_wrap(self._key, _octets(fekek, KEY_BYTES), out, n))
+        return bytes(ffi.buffer(out))
+
+    def close(self) -> None:
+        """Give the key up; it is wiped once calls in other threads have returned.
+
+        Using it afterwards is a TypeError.
+        """
+        self._key = None
+
+    def extent_iv(self, extent: int) -> bytes:
+        """16 octets: MD5 of the root IV and the extent's number in decimal."""
+        out = ffi.new("uint8_t[16]")
+        _check(lib.fc_extent_iv(self._key, extent, out))
+        return bytes(ffi.buffer(out))
+
+    def encrypt_extents(self, first: int, data: Buffer) -> bytearray:
+        """Whole extents, the first numbered ``first``; ValueError if they are not whole."""
+        return self._extents(lib.fc_extents_encrypt, first, data)
+
+    def decrypt_extents(self, first: int, data: Buffer) -> bytearray:
+        """Whole extents, the first numbered ``first``; ValueError if they are not whole."""
+        return self._extents(lib.fc_extents_decrypt, first, data)
+
+    def _extents(self, function: Any, first: int, data: Buffer) -> bytearray:
+        source = ffi.from_buffer("uint8_t[]", data)
+        count, rest = divmod(len(source), EXTENT_BYTES)
+        if rest:
+            raise ValueError("not a whole number of extents")
+        result = bytearray(len(source))
+        out = ffi.from_buffer("uint8_t[]", result)
+        _check(function(self._key, first, source, out, count))
+        return result
+
+    def read(
+        self,
+        fd: int,
+        data_offset: int,
+        size: int,
+        offset: int,
+        buffer: bytearray | memoryview,
+        n: int,
+        nowait: bool = False,
+    ) -> int:
+        """Read up to ``n`` octets at ``offset`` into ``buffer``; returns how many, 0 from the end on.
+
+        What follows them in the buffer, up to ``n``, is undefined. Lower data that ends too early is
+        EIO, after the whole extents before that have been returned. With ``nowait`` a read that
+        would wait for a disk is a BlockingIOError (or EOPNOTSUPP, if the lower file system cannot tell).
+        """
+        out = ffi.from_buffer("uint8_t[]", buffer, True)
+        if n > len(out):
+            raise ValueError("the buffer is too small")
+        # cffi makes a C structure of the tuple for the time of the call.
+        return _check(lib.fc_read(self._key, ((fd, data_offset, size),), offset, out, n, nowait))
+
+    def write(self, fd: int, data_offset: int, size: int, offset: int, data: Buffer) -> int:
+        """Write at ``offset``, which lies in or right after the last extent (:meth:`fill` gets it there).
+
+        Returns how many octets; fewer than asked for only if the lower file took no more. The size
+        field in the header is the caller's business, after this.
+        """
+        source = ffi.from_buffer("uint8_t[]", data)
+        lower = ((fd, data_offset, size),)
+        return _check(lib.fc_write(self._key, lower, offset, source, len(source)))
+
+    def fill(self, fd: int, data_offset: int, size: int, until: int, budget: int) -> int:
+        """Extend with encrypted zeros towards ``until``, about ``budget`` octets at a time.
+
+        Returns the size that is now backed by data, at most ``until``: call again from there.
+        """
+        return _check(lib.fc_fill(self._key, ((fd, data_offset, size),), until, budget))
+
+    def zero_tail(self, fd: int, data_offset: int, old_size: int, size: int) -> None:
+        """Before a truncation to ``size``: zero what follows it in its extent."""
+        _check(lib.fc_zero_tail(self._key, ((fd, data_offset, old_size),), size))
+
+
+class Stat(NamedTuple):
+    """What lstat says, times in nanoseconds, and what the first octets of a regular file say."""
+
+    ino: int
+    dev: int
+    size: int
+    blocks: int
+    rdev: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    mode: int
+    nlink: int
+    uid: int
+    gid: int
+    blksize: int
+    error: int
+    """errno of the lstat, all else is 0 then; or of the peek, if that is PEEK_ERROR."""
+    peek: int
+    """PEEK_HEADER: upper_size is valid. PEEK_FOREIGN: no header. PEEK_EMPTY: no octets at all."""
+    upper_size: int
+
+
+_STAT = struct.Struct("@5Q3q5I2iQ")  # fc_stat in native/fusecrypt.h
+if _STAT.size != ffi.sizeof("fc_stat"):
+    raise ImportError("fusecrypt._native was built from other sources; install fusecrypt again")
+
+
+def stat_many(dirfd: int, names: Sequence[bytes], peek: bool) -> list[Stat]:
+    """lstat of names in one directory, in their order; errors are in the entries.
+
+    With ``peek`` the beginning of regular files is read. Raises OSError (EINVAL) for a NUL in a name.
+    """
+    count = len(names)
+    joined = b"".join([name + b"\0" for name in names])
+    out = ffi.new("fc_stat[]", count)
+    _check(lib.fc_stat_many(dirfd, joined, len(joined), count, peek, out))
+    return list(map(Stat._make, _STAT.iter_unpack(ffi.buffer(out))))
+
+
+def stat_fd(fd: int, peek: bool) -> Stat:
+    """The same for an open file, which must be readable for the peek."""
+    out = ffi.new("fc_stat *")
+    _check(lib.fc_stat_fd(fd, peek, out))
+    return Stat._make(_STAT.unpack(ffi.buffer(out)))
+
+
+def renameat2(olddirfd: int, old: bytes, newdirfd: int, new: bytes, flags: int) -> None:
+    """renameat2(2) with RENAME_NOREPLACE (1) or RENAME_EXCHANGE (2). Raises OSError."""
+    _check(lib.fc_renameat2(olddirfd, old, newdirfd, new, flags))
+
+
+def utimens(
+    dirfd: int,
+    name: bytes,
+    atime_ns: int | None,
+    mtime_ns: int | None,
+    *,
+    atime_now: bool = False,
+    mtime_now: bool = False,
+) -> None:
+    """Set times of ``name`` itself, not of what a link points to; b"" means the descriptor itself.
+
+    None leaves a time alone unless its ``now`` is set. Raises OSError.
+    """
+    set_atime = 2 if atime_now else int(atime_ns is not None)
+    set_mtime = 2 if mtime_now else int(mtime_ns is not None)
+    _check(lib.fc_utimens(dirfd, name, set_atime, atime_ns or 0, set_mtime, mtime_ns or 0))
+
+
+def harden_process() -> None:
+    """No core dumps of this process, and no debugger or /proc/PID/mem for others of the same user."""
+    _check(lib.fc_harden_process())
+
+
+def poll(fd: int, spins: int, timeout_ms: int) -> bool:
+    """Whether ``fd`` becomes readable: look ``spins`` times without sleeping, then wait (-1: for ever).
+
+    A signal ends the wait early, with False.
+    """
+    return bool(_check(lib.fc_poll(fd, spins, timeout_ms)))
+
+
+def engine() -> str:
+    """Return what encrypts AES extents in this process, "ipsec-mb" or "portable"."""
+    name: bytes = ffi.string(lib.fc_engine())
+    return name.decode()
+
+
+def set_engine(name: str) -> None:
+    """Choose the engine; OSError with ENOTSUP if this build or CPU lacks it, EINVAL for other names."""
+    _check(lib.fc_set_engine(name.encode()))

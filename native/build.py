@@ -46,8 +46,7 @@ def has_ipsec_mb() -> bool:
 def declarations() -> str:
     """The header without its preprocessor lines, except the constants."""
     text = (NATIVE / "fusecrypt.h").read_text()
-    text = re.sub(r"^#(?!define \w+ \d+\b).*\n", "", text, flags=re.MULTILINE)
-    return text[: text.index('/* ---- cipher.c')]
+    return re.sub(r"^#(?!define \w+ \d+\b).*\n", "", text, flags=re.MULTILINE)
 
 
 def make() -> FFI:

@@ -15,10 +15,10 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define FC_EXTENT 4096     /* octets of an extent: the unit of content encryption */
-#define FC_KEY 64          /* octets of a FEKEK or FNEK; a cipher uses a prefix of them */
-#define FC_SIGNATURE 8     /* octets of a key signature */
-#define FC_SALT 8          /* octets of a passphrase salt */
+#define FC_EXTENT 4096      /* octets of an extent: the unit of content encryption */
+#define FC_KEY 64           /* octets of a FEKEK or FNEK; a cipher uses a prefix of them */
+#define FC_SIGNATURE 8      /* octets of a key signature */
+#define FC_SALT 8           /* octets of a passphrase salt */
 #define FC_MAX_KEY_BYTES 56 /* the longest cipher key (Blowfish) */
 
 /* Cipher codes as they stand on disk (RFC 2440 and eCryptfs's own). */
@@ -57,8 +57,7 @@ int fc_memory_import(int fd, uint8_t *out, size_t n);
 /* ---- kdf.c: eCryptfs's passphrase derivation ----------------------------------------------- */
 
 /* 65536 SHA-512 rounds over salt and passphrase; key is FC_KEY octets. */
-int fc_passphrase_key(const uint8_t *passphrase, size_t n, const uint8_t salt[FC_SALT],
-                      uint8_t key[FC_KEY]);
+int fc_passphrase_key(const uint8_t *passphrase, size_t n, const uint8_t salt[FC_SALT], uint8_t key[FC_KEY]);
 /* First 8 octets of SHA-512(key). */
 int fc_signature(const uint8_t key[FC_KEY], uint8_t signature[FC_SIGNATURE]);
 /* R octets (16 <= n <= 64) of the name prefix: the MD5 chain over the key, zero octets as 0x42. */
@@ -87,8 +86,8 @@ int fc_file_key_random(int code, size_t key_bytes, fc_file_key **out);
  * Decrypt the n octets of a tag 3 packet with the first key_bytes octets of a FEKEK. n is key_bytes,
  * or 32 for AES-192 (8 octets of padding). Any result is accepted: there is no check value.
  */
-int fc_file_key_unwrap(int code, size_t key_bytes, const uint8_t fekek[FC_KEY],
-                       const uint8_t *wrapped, size_t n, fc_file_key **out);
+int fc_file_key_unwrap(int code, size_t key_bytes, const uint8_t fekek[FC_KEY], const uint8_t *wrapped,
+                       size_t n, fc_file_key **out);
 /* The reverse; n as above. */
 int fc_file_key_wrap(const fc_file_key *, const uint8_t fekek[FC_KEY], uint8_t *wrapped, size_t n);
 void fc_file_key_free(fc_file_key *);
@@ -98,10 +97,8 @@ int fc_extent_iv(const fc_file_key *, uint64_t extent, uint8_t iv[16]);
 
 /* ---- extents.c: CBC over count extents, the first numbered `first`; in may equal out ---------- */
 
-int fc_extents_encrypt(const fc_file_key *, uint64_t first, const uint8_t *in, uint8_t *out,
-                       size_t count);
-int fc_extents_decrypt(const fc_file_key *, uint64_t first, const uint8_t *in, uint8_t *out,
-                       size_t count);
+int fc_extents_encrypt(const fc_file_key *, uint64_t first, const uint8_t *in, uint8_t *out, size_t count);
+int fc_extents_decrypt(const fc_file_key *, uint64_t first, const uint8_t *in, uint8_t *out, size_t count);
 
 /* ---- fileio.c: whole requests on a lower file ----------------------------------------------- */
 
@@ -122,8 +119,7 @@ enum { FC_NOWAIT = 1 }; /* -EAGAIN instead of waiting for a disk; -EOPNOTSUPP if
  * Lower data that ends too early is -EIO, unless some whole extents before that were read: then those
  * are returned (the next call gives the -EIO).
  */
-ssize_t fc_read(const fc_file_key *, const fc_lower *, uint64_t offset, uint8_t *out, size_t n,
-                int flags);
+ssize_t fc_read(const fc_file_key *, const fc_lower *, uint64_t offset, uint8_t *out, size_t n, int flags);
 
 /*
  * Write n upper octets at offset. offset must not lie past the end of size's last extent (fc_fill()
@@ -160,8 +156,8 @@ typedef struct {
     uint64_t ino, dev, size, blocks, rdev;
     int64_t atime_ns, mtime_ns, ctime_ns;
     uint32_t mode, nlink, uid, gid, blksize;
-    int32_t error;  /* errno of the lstat (all else is then 0) or of the peek */
-    int32_t peek;   /* FC_PEEK_* */
+    int32_t error; /* errno of the lstat (all else is then 0) or of the peek */
+    int32_t peek;  /* FC_PEEK_* */
     uint64_t upper_size;
 } fc_stat;
 
@@ -176,12 +172,10 @@ int fc_stat_many(int dirfd, const char *names, size_t n, size_t count, int peek,
 /* The same of one open descriptor (which must be readable for the peek). */
 int fc_stat_fd(int fd, int peek, fc_stat *out);
 
-int fc_renameat2(int olddirfd, const char *oldname, int newdirfd, const char *newname,
-                 unsigned flags);
+int fc_renameat2(int olddirfd, const char *oldname, int newdirfd, const char *newname, unsigned flags);
 /* utimensat with AT_SYMLINK_NOFOLLOW; an empty name with AT_EMPTY_PATH. set_*: 0 leaves the time
  * alone, 1 takes the nanoseconds, 2 means now. */
-int fc_utimens(int dirfd, const char *name, int set_atime, int64_t atime_ns, int set_mtime,
-               int64_t mtime_ns);
+int fc_utimens(int dirfd, const char *name, int set_atime, int64_t atime_ns, int set_mtime, int64_t mtime_ns);
 /* No core dumps and no ptrace by other processes of the user (PR_SET_DUMPABLE 0, RLIMIT_CORE 0). */
 int fc_harden_process(void);
 /*

@@ -4,18 +4,86 @@
 
 #include "fusecrypt.h"
 
-/* libgcrypt marks functions as deprecated that nothing here calls. */
-#define GCRYPT_NO_DEPRECATED
-#include <gcrypt.h>
+enum fc_direction { FC_ENCRYPT, FC_DECRYPT };
 
-/* ---- library.c ------------------------------------------------------------------------------ */
+/*
+ * A cipher key, in memory from fc_alloc(). The serial number is never used twice, so that a thread
+ * can tell which key it holds the schedule of; it reads 0 in a forked child, where the key is gone.
+ */
+struct fc_cipher {
+    uint64_t serial;
+    int code;
+    size_t key_bytes;
+    uint8_t key[FC_MAX_KEY_BYTES];
+};
 
+struct fc_file_key {
+    struct fc_cipher cipher;
+    uint8_t root_iv[16];
+};
+
+/* ---- thread.c: what a thread keeps, given back when it ends ---------------------------------- */
+
+#define FC_WINDOW 256 /* extents of scratch: what one system call writes at most */
+
+struct fc_thread {
+    struct fc_schedules *schedules;
+    struct fc_ipsec *ipsec;
+    uint8_t *scratch;
+};
+
+/* NULL without memory. */
+struct fc_thread *fc_thread(void);
+/* FC_WINDOW + 2 extents, page-aligned, or NULL. The last two are meant for plaintext. */
+uint8_t *fc_scratch(void);
 /* Prepare libgcrypt; to be called before its first use, cheap afterwards. */
 void fc_library(void);
 
-/* ---- kdf.c ---------------------------------------------------------------------------------- */
+/* ---- cipher.c --------------------------------------------------------------------------------- */
+
+/* Set up a key in memory from fc_alloc(); -EINVAL if code and key size are no pair. */
+int fc_cipher_set(struct fc_cipher *, int code, size_t key_bytes, const uint8_t *key);
+/* CBC over n octets, a multiple of the block size; in and out may be the same. */
+int fc_cbc(const struct fc_cipher *, enum fc_direction, const uint8_t *iv, const uint8_t *in, uint8_t *out,
+           size_t n);
+/* 1 if the cipher's designers count this key as weak, 0 if not, or -errno. */
+int fc_weak(const struct fc_cipher *);
+void fc_schedules_free(struct fc_schedules *);
+
+/* ---- kdf.c ------------------------------------------------------------------------------------ */
 
 /* MD5 of a FEK's n octets. */
 int fc_root_iv(const uint8_t *fek, size_t n, uint8_t root_iv[16]);
+
+/* ---- iv.c ------------------------------------------------------------------------------------- */
+
+/* The IVs of count extents, the first numbered `first`. */
+void fc_ivs(const uint8_t root_iv[16], uint64_t first, size_t count, uint8_t (*iv)[16]);
+
+/* ---- ipsec.c: AES through intel-ipsec-mb, many extents at a time ------------------------------- */
+
+#define FC_BATCH 128 /* extents that one call takes */
+
+/* Whether this build has it and this CPU can run it. */
+int fc_ipsec_usable(void);
+/* This thread's manager, or NULL if it cannot be had. */
+struct fc_ipsec *fc_ipsec(struct fc_thread *);
+/* CBC over up to FC_BATCH extents, each with its own place and IV. */
+int fc_ipsec_cbc(struct fc_ipsec *, const struct fc_cipher *, enum fc_direction, const uint8_t (*iv)[16],
+                 const uint8_t *const *in, uint8_t *const *out, size_t count);
+void fc_ipsec_free(struct fc_ipsec *);
+
+/* ---- extents.c -------------------------------------------------------------------------------- */
+
+/* Extents that follow each other in the file, but not in memory. */
+struct fc_piece {
+    const uint8_t *in;
+    uint8_t *out;
+    size_t count;
+};
+
+/* Take the pieces as one run of extents, the first numbered `first`. */
+int fc_pieces(const fc_file_key *, enum fc_direction, uint64_t first, const struct fc_piece *pieces,
+              size_t n);
 
 #endif

@@ -2,6 +2,7 @@
 #include "internal.h"
 
 #include <errno.h>
+#include <gcrypt.h>
 #include <string.h>
 
 #define ROUNDS 65536

@@ -1,0 +1,92 @@
+/* The state of each thread: cipher schedules and scratch, so that no request allocates. */
+#define _GNU_SOURCE
+#include "internal.h"
+
+#include <gcrypt.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define SCRATCH ((size_t)(FC_WINDOW + 2) * FC_EXTENT)
+/* Enough for the handles of some threads; libgcrypt adds more when needed. */
+#define SECURE_MEMORY (64 * 1024)
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static pthread_once_t library_once = PTHREAD_ONCE_INIT;
+static pthread_key_t at_exit;
+static int have_at_exit;
+static _Thread_local struct fc_thread *self;
+
+static void
+release(void *p)
+{
+    struct fc_thread *thread = p;
+    fc_schedules_free(thread->schedules);
+    fc_ipsec_free(thread->ipsec);
+    if (thread->scratch) {
+        /* The plaintext of partly written extents; all else in there was ciphertext. */
+        fc_wipe(thread->scratch + (size_t)FC_WINDOW * FC_EXTENT, (size_t)2 * FC_EXTENT);
+        munmap(thread->scratch, SCRATCH);
+    }
+    free(thread);
+    self = NULL;
+}
+
+static void
+initialise(void)
+{
+    have_at_exit = pthread_key_create(&at_exit, release) == 0;
+}
+
+struct fc_thread *
+fc_thread(void)
+{
+    if (self)
+        return self;
+    pthread_once(&once, initialise);
+    if (!have_at_exit)
+        return NULL;
+    struct fc_thread *thread = calloc(1, sizeof *thread);
+    if (!thread)
+        return NULL;
+    if (pthread_setspecific(at_exit, thread) != 0) {
+        free(thread);
+        return NULL;
+    }
+    self = thread;
+    return thread;
+}
+
+uint8_t *
+fc_scratch(void)
+{
+    struct fc_thread *thread = fc_thread();
+    if (!thread || thread->scratch)
+        return thread ? thread->scratch : NULL;
+    void *p = mmap(NULL, SCRATCH, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    madvise(p, SCRATCH, MADV_DONTDUMP);
+    thread->scratch = p;
+    return p;
+}
+
+static void
+initialise_library(void)
+{
+    /* Another library of the process may have done it, in its own way. */
+    if (gcry_control(GCRYCTL_INITIALIZATION_FINISHED_P))
+        return;
+    gcry_check_version(NULL);
+    /* Where memory cannot be locked fc_memory_locked() says so; the library would print it. */
+    gcry_control(GCRYCTL_DISABLE_SECMEM_WARN);
+    gcry_control(GCRYCTL_INIT_SECMEM, SECURE_MEMORY, 0);
+    gcry_control(GCRYCTL_AUTO_EXPAND_SECMEM, SECURE_MEMORY, 0);
+    gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
+}
+
+void
+fc_library(void)
+{
+    pthread_once(&library_once, initialise_library);
+}
