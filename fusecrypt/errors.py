@@ -60,7 +60,7 @@ class NotEcryptfsError(FormatError):
     """The marker is absent: this is not an eCryptfs file at all."""
 
 
-class NameError_(FormatError):  # noqa: N801 - the built-in NameError means something else
+class UndecodableNameError(FormatError):
     """A lower name or symlink target that does not decode."""
 
     errno = errno.EINVAL
@@ -82,7 +82,7 @@ class TreeError(FusecryptError):
     """The lower directory cannot be used as asked."""
 
 
-class EnvironmentError_(FusecryptError):  # noqa: N801 - the built-in EnvironmentError is an alias of OSError
+class UnsupportedSystemError(FusecryptError):
     """This system lacks something: FUSE, a library, a permission."""
 
     exit_status = 5

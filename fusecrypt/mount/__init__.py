@@ -1,0 +1,1 @@
+"""FUSE requests, inodes and their lookup counts, caching, and the daemon's life."""

@@ -1,0 +1,89 @@
+"""From the tree's attributes and errors to FUSE's."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, NoReturn, TypeVar
+
+import pyfuse3
+
+from fusecrypt.errors import FusecryptError
+from fusecrypt.tree.nodes import ROOT_NUMBER, Node
+from fusecrypt.tree.tree import Seen
+
+log = logging.getLogger("fusecrypt")
+R = TypeVar("R")
+
+CACHE_SECONDS = 1.0
+"""How long the kernel may keep names and attributes without asking again."""
+
+
+def attributes(node: Node, seen: Seen) -> pyfuse3.EntryAttributes:
+    """FUSE's form of a node's attributes."""
+    st, size = seen
+    attr = pyfuse3.EntryAttributes()
+    attr.st_ino = st.ino if node.number == ROOT_NUMBER else node.number
+    attr.entry_timeout = CACHE_SECONDS
+    attr.attr_timeout = CACHE_SECONDS
+    attr.st_mode = st.mode
+    attr.st_nlink = st.nlink
+    attr.st_uid = st.uid
+    attr.st_gid = st.gid
+    attr.st_rdev = st.rdev
+    attr.st_size = size
+    attr.st_blksize = st.blksize
+    attr.st_blocks = st.blocks
+    attr.st_atime_ns = st.atime_ns
+    attr.st_mtime_ns = st.mtime_ns
+    attr.st_ctime_ns = st.ctime_ns
+    return attr
+
+
+def absent() -> pyfuse3.EntryAttributes:
+    """The answer that lets the kernel remember that there is no such name."""
+    attr = pyfuse3.EntryAttributes()
+    attr.st_ino = 0
+    attr.entry_timeout = CACHE_SECONDS
+    return attr
+
+
+def refuse(error: Exception) -> NoReturn:
+    """Turn any failure into the errno the caller sees; what should not happen is logged as well."""
+    if isinstance(error, pyfuse3.FUSEError):
+        raise error
+    if isinstance(error, FusecryptError):
+        log.info("%s", error)
+        raise pyfuse3.FUSEError(error.errno) from None
+    if isinstance(error, OSError) and error.errno:
+        raise pyfuse3.FUSEError(error.errno) from None
+    log.error("request failed unexpectedly", exc_info=error)
+    raise pyfuse3.FUSEError(errno.EIO) from None
+
+
+def handler(method: Callable[..., R]) -> Callable[..., Awaitable[R]]:
+    """Make a request handler of a method that answers at once."""
+
+    @functools.wraps(method)
+    async def handle(*args: Any) -> R:
+        try:
+            return method(*args)
+        except Exception as error:  # noqa: BLE001 - one bad request must not end the mount
+            refuse(error)
+
+    return handle
+
+
+def async_handler(method: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]]:
+    """Make a request handler of a method that may have to wait."""
+
+    @functools.wraps(method)
+    async def handle(*args: Any) -> R:
+        try:
+            return await method(*args)
+        except Exception as error:  # noqa: BLE001 - one bad request must not end the mount
+            refuse(error)
+
+    return handle

@@ -1,0 +1,79 @@
+"""Descriptors of lower directories: few are open at a time, and any can be opened again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from collections import OrderedDict
+
+from fusecrypt.native import stat_fd
+from fusecrypt.tree.nodes import Node
+
+_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FEWEST, _MOST = 64, 4096
+
+
+class Directories:
+    """Open descriptors (O_PATH) of directory nodes, the least recently used closed first.
+
+    A descriptor holds until the next call but 63, so use it at once and from one thread.
+    """
+
+    def __init__(self, root: Node, root_fd: int) -> None:
+        self._root = root
+        self._root_fd = root_fd
+        self._open: OrderedDict[Node, int] = OrderedDict()
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._limit = max(_FEWEST, min(_MOST, soft // 4))
+
+    def fd(self, node: Node) -> int:
+        """A descriptor for ``*at`` calls. Raises OSError: ESTALE if the directory is no longer there."""
+        if node is self._root:
+            return self._root_fd
+        fd = self._open.get(node)
+        if fd is not None:
+            self._open.move_to_end(node)
+            return fd
+        if node.pin >= 0:
+            return node.pin
+        fd = self._reopen(node)
+        self._open[node] = fd
+        if len(self._open) > self._limit:
+            _, oldest = self._open.popitem(last=False)
+            os.close(oldest)
+        return fd
+
+    def drop(self, node: Node) -> None:
+        """Close the descriptor of a node that is going away."""
+        fd = self._open.pop(node, None)
+        if fd is not None:
+            os.close(fd)
+
+    def close(self) -> None:
+        for fd in self._open.values():
+            os.close(fd)
+        self._open.clear()
+
+    def _reopen(self, node: Node) -> int:
+        """Walk down from the nearest ancestor that is open, checking that each step is who it was."""
+        steps = []
+        at = node
+        while at is not self._root and at not in self._open and at.pin < 0:
+            steps.append(at)
+            if at.parent is None:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            at = at.parent
+        fd = self._root_fd if at is self._root else self._open.get(at, at.pin)
+        borrowed = True
+        for step in reversed(steps):
+            try:
+                below = os.open(step.name, _FLAGS, dir_fd=fd)
+            finally:
+                if not borrowed:
+                    os.close(fd)
+            fd, borrowed = below, False
+            if not step.is_same(stat_fd(fd, False)):
+                os.close(fd)
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return fd

@@ -1,0 +1,228 @@
+"""Open files: encrypted ones, and the plain ones that passthrough shows.
+
+There is one object for each open lower inode, however many handles and hard links share it, so that all
+writers know the same size and key. Objects are not locked: a caller with several threads lets writes and
+truncations run alone (reads may run beside reads).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Protocol
+
+from fusecrypt.errors import DamagedError, FormatError, KeyNotFoundError, NotEcryptfsError
+from fusecrypt.native import FileKey
+from fusecrypt.ondisk.extents import EXTENT, lower_size
+from fusecrypt.ondisk.header import MAX_SIZE
+from fusecrypt.tree.headers import Found, find_header, new_header, unlock, write_header, write_size
+from fusecrypt.tree.policy import Policy
+from fusecrypt.tree.view import ViewFile
+
+FILL_BUDGET = 16 << 20
+"""Octets of encrypted zeros written in one native call."""
+
+
+class OpenFile(Protocol):
+    """An open file seen decrypted. ``fd`` is the lower descriptor; sizes and offsets are upper octets."""
+
+    fd: int
+    writable: bool
+
+    @property
+    def size(self) -> int: ...
+
+    def read_into(self, buffer: memoryview, offset: int, n: int, nowait: bool = False) -> int:
+        """Read up to ``n`` octets, cut at the end of the file; returns how many.
+
+        Raises OSError: EIO where the lower file ends too early, and with ``nowait`` BlockingIOError
+        instead of waiting for a disk.
+        """
+        ...
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        """Write all of ``data``; a gap before ``offset`` is filled with encrypted zeros. Raises OSError."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Cut or extend (with encrypted zeros). Raises OSError; then the size is the old one."""
+        ...
+
+    def adopt(self, fd: int) -> None:
+        """Take a descriptor open for reading and writing in place of a read-only one."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class LowerFile:
+    """The lower descriptors of an open file."""
+
+    def __init__(self, fd: int, writable: bool) -> None:
+        self.fd = fd
+        self.writable = writable
+        self._retired: list[int] = []
+
+    def adopt(self, fd: int) -> None:
+        # A read in another thread may still use the old descriptor: it lives until close.
+        self._retired.append(self.fd)
+        self.fd = fd
+        self.writable = True
+
+    def close(self) -> None:
+        for fd in (self.fd, *self._retired):
+            os.close(fd)
+        self.fd = -1
+        self._retired.clear()
+
+
+class RawFile(LowerFile):
+    """A lower file shown as it is: passthrough."""
+
+    @property
+    def size(self) -> int:
+        return os.fstat(self.fd).st_size
+
+    def read_into(self, buffer: memoryview, offset: int, n: int, nowait: bool = False) -> int:
+        return os.preadv(self.fd, [buffer[:n]], offset, os.RWF_NOWAIT if nowait else 0)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(self.fd, view, offset)
+            offset += written
+            view = view[written:]
+
+    def truncate(self, size: int) -> None:
+        os.ftruncate(self.fd, size)
+
+
+class EncryptedFile(LowerFile):
+    """A file with a header and a key, or an empty lower file that gets them with the first write."""
+
+    def __init__(self, fd: int, writable: bool, policy: Policy) -> None:
+        super().__init__(fd, writable)
+        self._policy = policy
+        self._key: FileKey | None = None
+        self._found: Found | None = None
+        self._data_offset = 0
+        self._size = 0
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    def use(self, found: Found, key: FileKey) -> None:
+        """Set the header and key of this file. Raises DamagedError for an impossible header region."""
+        self._data_offset = found.data_offset
+        self._found = found
+        self._key = key
+        self._size = found.header.size
+
+    def initialise(self, key: FileKey | None = None, marker: int | None = None) -> None:
+        """Give an empty lower file its header. Key and marker are random unless given (for tests)."""
+        if key is None:
+            key = FileKey.random(self._policy.cipher.code, self._policy.cipher.key_bytes)
+        header = new_header(self._policy, key, marker=marker)
+        try:
+            write_header(self.fd, header)
+        except OSError:
+            os.ftruncate(self.fd, 0)  # a header cut short could be opened by nobody
+            raise
+        self.use(Found(header, self._policy.xattr_metadata), key)
+
+    def read_into(self, buffer: memoryview, offset: int, n: int, nowait: bool = False) -> int:
+        if self._key is None:
+            return 0
+        return self._key.read(self.fd, self._data_offset, self._size, offset, buffer, n, nowait)
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        if not data:
+            return
+        if offset + len(data) > MAX_SIZE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        key = self._ready_key()
+        backed = self._fill(key, offset) if offset > self._size else self._size
+        view = memoryview(data)
+        while view:
+            written = key.write(self.fd, self._data_offset, backed, offset, view)
+            offset += written
+            view = view[written:]
+            backed = max(backed, offset)
+            if offset > self._size:
+                self._set_size(offset)
+
+    def truncate(self, size: int) -> None:
+        if size == self._size:
+            return
+        if size > MAX_SIZE:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        key = self._ready_key()
+        if size > self._size:
+            self._fill(key, size)
+            self._set_size(size)
+            return
+        key.zero_tail(self.fd, self._data_offset, self._size, size)
+        self._set_size(size)
+        os.ftruncate(self.fd, lower_size(size, self._data_offset))
+
+    def close(self) -> None:
+        super().close()
+        if self._key is not None:
+            self._key.close()
+            self._key = None
+
+    def _ready_key(self) -> FileKey:
+        if self._key is None:
+            self.initialise()
+        assert self._key is not None
+        return self._key
+
+    def _set_size(self, size: int) -> None:
+        assert self._found is not None
+        write_size(self.fd, self._found, size)
+        self._size = size
+
+    def _fill(self, key: FileKey, until: int) -> int:
+        """Back the octets from the size to ``until`` with encrypted zeros; the size stays.
+
+        On failure the lower file is cut back to what the size needs.
+        """
+        self._check_room(until - self._size)
+        backed = self._size
+        try:
+            while backed < until:
+                backed = key.fill(self.fd, self._data_offset, backed, until, FILL_BUDGET)
+        except OSError:
+            os.ftruncate(self.fd, lower_size(self._size, self._data_offset))
+            raise
+        return backed
+
+    def _check_room(self, gap: int) -> None:
+        """Refuse a gap that cannot fit before filling the disk with it: the format has no holes."""
+        if gap <= FILL_BUDGET:
+            return
+        room = os.fstatvfs(self.fd)
+        if gap // EXTENT * EXTENT > room.f_bavail * room.f_frsize:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def open_file(fd: int, writable: bool, policy: Policy) -> OpenFile:
+    """The file behind an open lower descriptor, which it takes over if it succeeds.
+
+    Raises NotEcryptfsError, FormatError, DamagedError or KeyNotFoundError (all EIO through FUSE) unless
+    the policy passes such files through.
+    """
+    if policy.encrypted_view:
+        return ViewFile(fd)
+    file = EncryptedFile(fd, writable, policy)
+    try:
+        found = find_header(fd)
+        file.use(found, unlock(found.header, policy))
+    except (FormatError, KeyNotFoundError, DamagedError) as error:
+        if policy.passthrough:
+            return RawFile(fd, writable)
+        if isinstance(error, NotEcryptfsError) and os.fstat(fd).st_size == 0:
+            return file
+        raise
+    return file

@@ -1,0 +1,117 @@
+"""Find a lower file's header, in its contents or in its attribute, and open it with the tree's keys."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from dataclasses import dataclass
+
+from fusecrypt.errors import DamagedError, FormatError, KeyNotFoundError, NotEcryptfsError
+from fusecrypt.native import FileKey
+from fusecrypt.ondisk import header as ondisk
+from fusecrypt.ondisk.header import Header
+from fusecrypt.ondisk.packets import PassphrasePacket
+from fusecrypt.tree.policy import Policy
+
+_NO_ATTRIBUTE = (errno.ENODATA, errno.EOPNOTSUPP)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A header and where it stands."""
+
+    header: Header
+    in_xattr: bool
+
+    @property
+    def data_offset(self) -> int:
+        """Where extent 0 starts in the lower file. Raises DamagedError for a header region below 8192
+        octets, which the kernel would follow to the wrong place."""
+        if self.in_xattr:
+            return 0
+        if self.header.region < ondisk.MINIMUM_REGION:
+            raise DamagedError(
+                f"the header claims a region of {self.header.region} octets; it cannot be under 8192",
+                "the header is damaged: restore the file from a backup",
+            )
+        return self.header.region
+
+
+def read_xattr(path: int | str) -> bytes | None:
+    """The value of ``user.ecryptfs`` of an open file or path (symlinks not followed), or None."""
+    try:
+        if isinstance(path, int):
+            return os.getxattr(path, ondisk.XATTR_NAME)
+        return os.getxattr(path, ondisk.XATTR_NAME, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _NO_ATTRIBUTE:
+            return None
+        raise
+
+
+def find_header(fd: int) -> Found:
+    """The header of an open lower file: its contents are looked at first, then its attribute.
+
+    Raises NotEcryptfsError if there is none, FormatError if the one there is unusable, OSError.
+    """
+    head = os.pread(fd, ondisk.READ_SIZE, 0)
+    try:
+        return Found(ondisk.parse_header(head), False)
+    except FormatError:
+        value = read_xattr(fd)
+        if value is None:
+            raise
+    return Found(ondisk.parse_header(value), True)
+
+
+def unlock(header: Header, policy: Policy) -> FileKey:
+    """The file key of a header. Raises KeyNotFoundError naming the signatures that would open it.
+
+    The last packet is tried first and its cipher holds, as in the kernel.
+    """
+    for packet in reversed(header.passphrase_packets):
+        token = policy.token(packet.signature)
+        if token is not None:
+            cipher = packet.cipher
+            return FileKey.unwrap(cipher.code, cipher.key_bytes, token.key, packet.wrapped_fek)
+    wanted = ", ".join(p.signature.hex() for p in header.packets) or "no key at all"
+    raise KeyNotFoundError(f"the file is encrypted for {wanted}", "give the passphrase of one of these keys")
+
+
+def new_header(policy: Policy, key: FileKey, size: int = 0, marker: int | None = None) -> Header:
+    """The header of a new file with ``key``: one packet for each content token of the policy."""
+    packets = tuple(
+        PassphrasePacket(
+            policy.cipher, key.wrap(token.key, policy.cipher.wrapped_fek_size), token.signature, token.salt
+        )
+        for token in policy.content
+    )
+    flags = ondisk.FLAG_ENCRYPTED
+    if policy.xattr_metadata:
+        flags |= ondisk.FLAG_XATTR
+    if policy.names is not None:
+        flags |= ondisk.FLAG_NAMES
+    return Header(size, secrets.randbits(32) if marker is None else marker, packets, flags)
+
+
+def write_header(fd: int, header: Header) -> None:
+    """Store a whole header, in the attribute or in the contents, as its flags say. Raises OSError."""
+    if header.flags & ondisk.FLAG_XATTR:
+        os.setxattr(fd, ondisk.XATTR_NAME, header.encode())
+        return
+    region = header.encode_region()
+    if os.pwrite(fd, region, 0) != len(region):
+        raise OSError(errno.ENOSPC, "the header could not be written whole")
+
+
+def write_size(fd: int, found: Found, size: int) -> None:
+    """Change the size field, the only part of a header that ever changes. Raises OSError."""
+    field = ondisk.encode_size(size)
+    if not found.in_xattr:
+        os.pwrite(fd, field, 0)
+        return
+    value = read_xattr(fd)
+    if value is None or len(value) < len(field):
+        raise NotEcryptfsError("the attribute with the header is gone")
+    os.setxattr(fd, ondisk.XATTR_NAME, field + value[len(field) :], os.XATTR_REPLACE)

@@ -1,0 +1,147 @@
+"""Nodes: the lower objects that somebody refers to, by identity rather than by path.
+
+A node is found again through one of its links (parent node and lower name), or through a descriptor that is
+kept when its last link went while somebody still referred to it. Nodes of other objects do not exist, so
+memory and descriptors follow what is in use, not the size of the tree.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from itertools import count
+from typing import TYPE_CHECKING
+
+from fusecrypt.native import Stat
+
+if TYPE_CHECKING:
+    from fusecrypt.tree.files import OpenFile
+
+Link = tuple["Node", bytes]
+ROOT_NUMBER = 1
+_FIRST_SYNTHETIC = 1 << 63
+
+
+class Node:
+    """A lower object. ``number`` is unique among living nodes: 1 for the root, else the lower inode number
+    if that is free.
+
+    ``refs`` counts callers, open handles and child nodes; at zero the node is dropped. ``stamp`` is for
+    whoever caches contents: the times and size that they belong to.
+    """
+
+    __slots__ = ("dev", "file", "ino", "kind", "more", "name", "number", "opens", "parent", "pin", "refs", "stamp")
+
+    def __init__(self, st: Stat, number: int) -> None:
+        self.dev = st.dev
+        self.ino = st.ino
+        self.kind = stat.S_IFMT(st.mode)
+        self.number = number
+        self.parent: Node | None = None
+        self.name = b""
+        self.more: list[Link] | None = None
+        self.refs = 0
+        self.file: OpenFile | None = None
+        self.opens = 0
+        self.pin = -1
+        self.stamp: tuple[int, int, int] | None = None
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind == stat.S_IFDIR
+
+    @property
+    def is_regular(self) -> bool:
+        return self.kind == stat.S_IFREG
+
+    @property
+    def linked(self) -> bool:
+        return self.parent is not None
+
+    def is_same(self, st: Stat) -> bool:
+        """Whether ``st`` describes this object."""
+        return st.ino == self.ino and st.dev == self.dev and stat.S_IFMT(st.mode) == self.kind
+
+
+class NodeTable:
+    """All living nodes."""
+
+    def __init__(self, root: Stat) -> None:
+        self.root = Node(root, ROOT_NUMBER)
+        self.root.refs = 1
+        self._by_number = {ROOT_NUMBER: self.root}
+        self._by_identity = {(root.dev, root.ino): self.root}
+        self._synthetic = count(_FIRST_SYNTHETIC)
+
+    def __len__(self) -> int:
+        return len(self._by_number)
+
+    def by_number(self, number: int) -> Node:
+        """Raises OSError (ESTALE) for a number that no living node has."""
+        try:
+            return self._by_number[number]
+        except KeyError:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from None
+
+    def find(self, st: Stat) -> Node | None:
+        """The living node of the object that ``st`` describes."""
+        node = self._by_identity.get((st.dev, st.ino))
+        return node if node is not None and node.is_same(st) else None
+
+    def acquire(self, st: Stat, parent: Node, name: bytes) -> Node:
+        """The node of the object at that link, made if need be, with one more reference."""
+        node = self._by_identity.get((st.dev, st.ino))
+        if node is None or not node.is_same(st):
+            # Otherwise an object with this inode number was replaced behind our back.
+            number = next(self._synthetic) if st.ino in self._by_number else st.ino
+            node = Node(st, number)
+            self._by_number[number] = node
+            self._by_identity[st.dev, st.ino] = node
+        node.refs += 1
+        self.add_link(node, parent, name)
+        return node
+
+    def release(self, node: Node, n: int = 1) -> None:
+        """Drop ``n`` references, and the node with the last one."""
+        node.refs -= n
+        while node.refs <= 0:
+            self._by_number.pop(node.number, None)
+            if self._by_identity.get((node.dev, node.ino)) is node:
+                del self._by_identity[node.dev, node.ino]
+            if node.pin >= 0:
+                os.close(node.pin)
+                node.pin = -1
+            for parent, _ in node.more or ():
+                self.release(parent)
+            node.more = None
+            if node.parent is None:
+                return
+            node.parent, node = None, node.parent
+            node.refs -= 1
+
+    def add_link(self, node: Node, parent: Node, name: bytes) -> None:
+        """Remember a link; a directory has only one, so a new one replaces it."""
+        if node.parent is parent and node.name == name:
+            return
+        if node.parent is None or node.is_directory:
+            old, node.parent, node.name = node.parent, parent, name
+            parent.refs += 1
+            if old is not None:
+                self.release(old)
+            return
+        if node.more is None:
+            node.more = []
+        if (parent, name) not in node.more:
+            node.more.append((parent, name))
+            parent.refs += 1
+
+    def remove_link(self, node: Node, parent: Node, name: bytes) -> None:
+        """Forget a link that is gone, if it was known."""
+        if node.more and (parent, name) in node.more:
+            node.more.remove((parent, name))
+        elif node.parent is parent and node.name == name:
+            node.parent, node.name = node.more.pop(0) if node.more else (None, b"")
+        else:
+            return
+        self.release(parent)

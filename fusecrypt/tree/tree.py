@@ -1,0 +1,308 @@
+"""An eCryptfs tree seen decrypted, over the descriptor of its lower root.
+
+Lower objects are reached from open directories by one name at a time, never through symbolic links, and
+are checked to be the object that was meant. Reading changes nothing below. A tree belongs to one thread;
+open files alone may be read in others (see files.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from fusecrypt.errors import FormatError, FusecryptError
+from fusecrypt.native import PEEK_EMPTY, PEEK_ERROR, PEEK_FOREIGN, PEEK_HEADER, Stat, stat_fd, stat_many
+from fusecrypt.ondisk.header import MINIMUM_REGION, parse_header
+from fusecrypt.tree.directories import Directories
+from fusecrypt.tree.files import OpenFile, open_file
+from fusecrypt.tree.headers import find_header, read_xattr, unlock
+from fusecrypt.tree.names import PlainNames, name_codec
+from fusecrypt.tree.nodes import Node, NodeTable
+from fusecrypt.tree.policy import Policy
+from fusecrypt.tree.view import view_size
+
+_OPEN_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+class Seen(NamedTuple):
+    """Attributes as they are seen above: the lower stat, and the upper size in octets."""
+
+    stat: Stat
+    size: int
+
+
+class Entry(NamedTuple):
+    """A directory entry: upper and lower name, and its attributes."""
+
+    name: bytes
+    lower: bytes
+    seen: Seen
+
+
+def stale() -> OSError:
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def by_descriptor(fd: int) -> str:
+    """A path that leads to what ``fd`` (also O_PATH) is open on, whatever became of its name."""
+    return f"/proc/self/fd/{fd}"
+
+
+class Tree:
+    """One lower tree and the keys and modes it is used with."""
+
+    def __init__(self, root_fd: int, policy: Policy) -> None:
+        """Take over ``root_fd``, a descriptor of the lower directory. Raises OSError."""
+        self.policy = policy
+        self.codec = PlainNames() if policy.encrypted_view else name_codec(policy.names)
+        self.root_fd = root_fd
+        self.nodes = NodeTable(stat_fd(root_fd, False))
+        self.root = self.nodes.root
+        self.directories = Directories(self.root, root_fd)
+
+    def close(self) -> None:
+        """Close every descriptor. Open files are to be released before."""
+        self.directories.close()
+        os.close(self.root_fd)
+
+    def check_writable(self) -> None:
+        """Raises OSError (EROFS) where the policy is read-only."""
+        if self.policy.read_only:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    # Looking
+
+    def lookup(self, parent: Node, name: bytes) -> tuple[Node, Seen] | None:
+        """The object called ``name``, with a reference to release, or None. Raises OSError."""
+        lower = self.codec.encode(name)
+        fd = self.directories.fd(parent)
+        st = stat_many(fd, [lower], True)[0]
+        if st.error and st.peek != PEEK_ERROR:
+            if st.error == errno.ENOENT:
+                return None
+            raise OSError(st.error, os.strerror(st.error))
+        seen = self.see(st, fd, lower)
+        return self.nodes.acquire(st, parent, lower), seen
+
+    def resolve(self, path: bytes) -> Node:
+        """The node at an upper path from the root, with a reference. Raises OSError (ENOENT)."""
+        node = self.root
+        node.refs += 1
+        for name in filter(None, path.split(b"/")):
+            found = self.lookup(node, name)
+            self.forget(node)
+            if found is None:
+                raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(path))
+            node = found[0]
+        return node
+
+    def forget(self, node: Node, n: int = 1) -> None:
+        """Drop ``n`` references."""
+        if node.refs <= n and node.is_directory:
+            self.directories.drop(node)
+        self.nodes.release(node, n)
+
+    def stat(self, node: Node) -> Seen:
+        """The node's attributes. Raises OSError: ESTALE if it is no longer where it was."""
+        if node.file is not None:
+            return Seen(stat_fd(node.file.fd, False), node.file.size)
+        if node.parent is None:
+            return self._stat_unlinked(node)
+        fd = self.directories.fd(node.parent)
+        st = stat_many(fd, [node.name], True)[0]
+        if not node.is_same(st):
+            raise stale()
+        return self.see(st, fd, node.name)
+
+    def _stat_unlinked(self, node: Node) -> Seen:
+        with self.handle(node) as fd:
+            if node.is_regular:
+                with suppress(OSError):
+                    readable = os.open(by_descriptor(fd), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                    try:
+                        st = stat_fd(readable, True)
+                        return Seen(st, self._regular_size(st, by_descriptor(readable)))
+                    finally:
+                        os.close(readable)
+            st = stat_fd(fd, False)
+            return Seen(st, st.size)
+
+    def see(self, st: Stat, dir_fd: int, lower: bytes) -> Seen:
+        """Upper attributes of a child of an open directory, from its stat with a peek."""
+        kind = stat.S_IFMT(st.mode)
+        if kind == stat.S_IFREG:
+            return Seen(st, self._regular_size(st, f"/proc/self/fd/{dir_fd}/{os.fsdecode(lower)}"))
+        if kind == stat.S_IFLNK and not self.codec.plain:
+            with suppress(OSError, FormatError):
+                target = os.readlink(lower, dir_fd=dir_fd)
+                return Seen(st, len(self.codec.decode_target(target)))
+        return Seen(st, st.size)
+
+    def _regular_size(self, st: Stat, path: str) -> int:
+        """The size of a regular lower file; ``path`` leads to it without following symlinks."""
+        if self.policy.encrypted_view:
+            return view_size(st.size, st.peek in (PEEK_FOREIGN, PEEK_EMPTY) and _xattr_size(path) is not None)
+        if self.policy.passthrough:
+            return self._passthrough_size(st, path)
+        if st.peek == PEEK_HEADER:
+            return st.upper_size
+        if st.peek == PEEK_EMPTY:
+            return 0
+        if st.peek == PEEK_ERROR:
+            return max(0, st.size - MINIMUM_REGION)  # not readable by us: the nearest that can be said
+        size = _xattr_size(path)
+        return st.size if size is None else size
+
+    def _passthrough_size(self, st: Stat, path: str) -> int:
+        """As open_file() will decide: the header's size if a key opens it, else the lower size."""
+        if st.peek not in (PEEK_HEADER, PEEK_FOREIGN):
+            return st.size
+        try:
+            fd = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
+        except OSError:
+            return st.size
+        try:
+            found = find_header(fd)
+            unlock(found.header, self.policy).close()
+            return found.header.size
+        except (OSError, FusecryptError):
+            return st.size
+        finally:
+            os.close(fd)
+
+    def readlink(self, node: Node) -> bytes:
+        """The target of a symlink. Raises OSError; FormatError (EINVAL) if it does not decode."""
+        with self.handle(node) as fd:
+            return self.codec.decode_target(os.readlink(b"", dir_fd=fd))
+
+    def statfs(self) -> tuple[os.statvfs_result, int]:
+        """The lower file system's figures, and the longest upper name in octets."""
+        figures = os.fstatvfs(self.root_fd)
+        return figures, self.codec.longest(figures.f_namemax)
+
+    # Holding
+
+    @contextmanager
+    def handle(self, node: Node) -> Iterator[int]:
+        """An O_PATH descriptor of exactly this object, for a moment. Raises OSError (ESTALE)."""
+        if node.pin >= 0:
+            yield node.pin
+            return
+        if node.file is not None:
+            yield node.file.fd
+            return
+        if node is self.root:
+            yield self.root_fd
+            return
+        fd = self.open_lower(node, os.O_PATH)
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    def open_lower(self, node: Node, flags: int) -> int:
+        """A new descriptor of the lower object, checked to be this one. Raises OSError (ESTALE)."""
+        if node.pin >= 0:
+            return os.open(by_descriptor(node.pin), flags | os.O_NONBLOCK | os.O_CLOEXEC)
+        if node is self.root:
+            return os.open(b".", flags | os.O_CLOEXEC, dir_fd=self.root_fd)
+        if node.parent is None:
+            if node.file is None:
+                raise stale()
+            return os.open(by_descriptor(node.file.fd), flags | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fd = os.open(node.name, flags | _OPEN_FLAGS, dir_fd=self.directories.fd(node.parent))
+        except FileNotFoundError:
+            raise stale() from None
+        if not node.is_same(stat_fd(fd, False)):
+            os.close(fd)
+            raise stale()
+        return fd
+
+    def open(self, node: Node, writing: bool) -> OpenFile:
+        """Open a regular file; each open is to be matched by a close(). Raises OSError, FusecryptError."""
+        if not node.is_regular:
+            raise OSError(errno.EISDIR if node.is_directory else errno.ENXIO, "not a regular file")
+        if writing:
+            self.check_writable()
+        access = os.O_RDWR if writing else os.O_RDONLY
+        if node.file is None:
+            fd = self.open_lower(node, access)
+            try:
+                node.file = open_file(fd, writing, self.policy)
+            except BaseException:
+                os.close(fd)
+                raise
+        elif writing and not node.file.writable:
+            node.file.adopt(self.open_lower(node, access))
+        return self.hold(node, node.file)
+
+    def hold(self, node: Node, file: OpenFile) -> OpenFile:
+        """Count one more handle of an open file."""
+        node.file = file
+        node.opens += 1
+        node.refs += 1
+        return file
+
+    def close_file(self, node: Node) -> None:
+        """Undo one open; the last one closes the lower file and wipes its key."""
+        node.opens -= 1
+        if node.opens == 0 and node.file is not None:
+            if not node.linked and node.refs > 1:
+                node.pin = os.open(by_descriptor(node.file.fd), os.O_PATH | os.O_CLOEXEC)
+            node.file.close()
+            node.file = None
+        self.forget(node)
+
+    def list(self, node: Node) -> Listing:
+        """The entries of a directory as they are now. Raises OSError."""
+        return Listing(self, self.open_lower(node, os.O_RDONLY | os.O_DIRECTORY))
+
+
+class Listing:
+    """A snapshot of the names in a directory; attributes are read when asked for."""
+
+    def __init__(self, tree: Tree, fd: int) -> None:
+        """Take over ``fd``, a readable descriptor of the directory."""
+        self._tree = tree
+        self.fd = fd
+        decode = tree.codec.decode
+        lowers = map(os.fsencode, os.listdir(fd))
+        self._names = [(name, lower) for lower in lowers if (name := decode(lower)) is not None]
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def names(self) -> list[bytes]:
+        """All upper names, in the order of the lower directory."""
+        return [name for name, _ in self._names]
+
+    def entries(self, start: int, count: int) -> list[tuple[int, Entry]]:
+        """Up to ``count`` entries from position ``start``, each with the position after it.
+
+        What has been removed meanwhile is left out.
+        """
+        part = self._names[start : start + count]
+        stats = stat_many(self.fd, [lower for _, lower in part], True)
+        see = self._tree.see
+        return [
+            (position, Entry(name, lower, see(st, self.fd, lower)))
+            for position, ((name, lower), st) in enumerate(zip(part, stats, strict=True), start + 1)
+            if not st.error or st.peek == PEEK_ERROR
+        ]
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+def _xattr_size(path: str) -> int | None:
+    """The upper size that the attribute of a lower file says, or None if there is no usable one."""
+    with suppress(OSError, FormatError):
+        value = read_xattr(path)
+        if value is not None:
+            return parse_header(value).size
+    return None
