@@ -411,12 +411,16 @@ def harden_process() -> None:
     _check(lib.fc_harden_process())
 
 
-def poll(fd: int, spins: int, timeout_ms: int) -> bool:
-    """Whether ``fd`` becomes readable: look ``spins`` times without sleeping, then wait (-1: for ever).
+POLL_READABLE: int = lib.FC_POLL_READABLE
+POLL_GONE: int = lib.FC_POLL_GONE
 
-    A signal ends the wait early, with False.
+
+def poll(fd: int, spins: int, timeout_ms: int) -> int:
+    """Look ``spins`` times without sleeping whether ``fd`` is readable, then wait (-1: for ever).
+
+    POLL_READABLE, POLL_GONE if the other side is gone, or 0; a signal ends the wait early, with 0.
     """
-    return bool(_check(lib.fc_poll(fd, spins, timeout_ms)))
+    return _check(lib.fc_poll(fd, spins, timeout_ms))
 
 
 def engine() -> str:

@@ -178,9 +178,10 @@ int fc_renameat2(int olddirfd, const char *oldname, int newdirfd, const char *ne
 int fc_utimens(int dirfd, const char *name, int set_atime, int64_t atime_ns, int set_mtime, int64_t mtime_ns);
 /* No core dumps and no ptrace by other processes of the user (PR_SET_DUMPABLE 0, RLIMIT_CORE 0). */
 int fc_harden_process(void);
+enum { FC_POLL_READABLE = 1, FC_POLL_GONE = 2 };
 /*
  * Poll fd for reading up to `spins` times without sleeping, then once with `timeout_ms`.
- * 1 readable, 0 not.
+ * FC_POLL_READABLE, FC_POLL_GONE if the other side is gone, else 0.
  */
 int fc_poll(int fd, unsigned spins, int timeout_ms);
 

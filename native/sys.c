@@ -1,5 +1,4 @@
 /* Directory batches, and system calls that Python lacks. */
-#define _GNU_SOURCE
 #include "fusecrypt.h"
 #include "octets.h"
 
@@ -193,7 +192,7 @@ fc_poll(int fd, unsigned spins, int timeout_ms)
     for (unsigned i = 0; i <= spins; i++) {
         int ready = poll(&p, 1, i < spins ? 0 : timeout_ms);
         if (ready > 0)
-            return 1;
+            return p.revents & (POLLERR | POLLHUP | POLLNVAL) ? FC_POLL_GONE : FC_POLL_READABLE;
         if (ready < 0)
             return errno == EINTR ? 0 : -errno; /* a signal is for the caller to see */
     }

@@ -11,6 +11,9 @@ from fusecrypt.native import export_memory, import_memory
 from fusecrypt.ondisk.ciphers import choose
 from fusecrypt.tree.policy import NamePolicy, Policy
 
+READY = b"\0"
+"""What the daemon writes to the descriptor it was given for that when the mount answers."""
+
 
 @dataclass(frozen=True)
 class MountConfig:

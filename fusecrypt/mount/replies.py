@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import functools
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import pyfuse3
 
@@ -15,6 +15,7 @@ from fusecrypt.tree.nodes import ROOT_NUMBER, Node
 from fusecrypt.tree.tree import Seen
 
 log = logging.getLogger("fusecrypt")
+P = ParamSpec("P")
 R = TypeVar("R")
 
 CACHE_SECONDS = 1.0
@@ -63,27 +64,27 @@ def refuse(error: Exception) -> NoReturn:
     raise pyfuse3.FUSEError(errno.EIO) from None
 
 
-def handler(method: Callable[..., R]) -> Callable[..., Awaitable[R]]:
+def handler(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Make a request handler of a method that answers at once."""
 
     @functools.wraps(method)
-    async def handle(*args: Any) -> R:
+    async def handle(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return method(*args)
-        except Exception as error:  # noqa: BLE001 - one bad request must not end the mount
+            return method(*args, **kwargs)
+        except Exception as error:
             refuse(error)
 
     return handle
 
 
-def async_handler(method: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]]:
+def async_handler(method: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Make a request handler of a method that may have to wait."""
 
     @functools.wraps(method)
-    async def handle(*args: Any) -> R:
+    async def handle(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return await method(*args)
-        except Exception as error:  # noqa: BLE001 - one bad request must not end the mount
+            return await method(*args, **kwargs)
+        except Exception as error:
             refuse(error)
 
     return handle

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fusecrypt.errors import UsageError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CipherSpec:
     """One cipher. ``codes`` maps a key size in octets to the code on disk; ``block`` is in octets."""
 

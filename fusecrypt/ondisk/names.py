@@ -60,7 +60,7 @@ def encode_text(octets: bytes) -> bytes:
 
 
 def decode_text(text: bytes) -> bytes:
-    """The reverse; bits left over at the end are dropped. Raises UndecodableNameError for a foreign character.
+    """The reverse; bits left over are dropped. Raises UndecodableNameError for a foreign character.
 
     The kernel reads foreign characters as zero bits, lists such a name and then cannot find it.
     """
@@ -76,7 +76,7 @@ def encode_name(packet: NamePacket) -> bytes:
 
 
 def decode_name(lower: bytes) -> NamePacket:
-    """Take a lower name apart. Raises UndecodableNameError if it is none, FormatError if its length is malformed."""
+    """Take a lower name apart. Raises FormatError (UndecodableNameError if it is no encrypted name)."""
     if not lower.startswith(PREFIX) or len(lower) == len(PREFIX):
         raise UndecodableNameError("not an encrypted name")
     octets = decode_text(lower[len(PREFIX) :])
@@ -104,7 +104,7 @@ def unpad_name(plaintext: bytes) -> bytes:
 
 
 def check_component(name: bytes) -> bytes:
-    """Refuse what cannot stand in a directory, since names come from strangers. Raises UndecodableNameError."""
+    """Refuse what cannot stand in a directory (UndecodableNameError): names come from strangers."""
     if name in (b".", b"..") or b"/" in name:
         raise UndecodableNameError("the encrypted name is no file name")
     return name

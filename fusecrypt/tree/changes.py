@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from contextlib import suppress
@@ -166,9 +165,7 @@ def _detach(tree: Tree, node: Node, parent: Node, lower: bytes, fd: int) -> int:
     return -1
 
 
-def rename(
-    tree: Tree, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int = 0
-) -> None:
+def rename(tree: Tree, old_parent: Node, old: bytes, new_parent: Node, new: bytes, flags: int = 0) -> None:
     """rename and renameat2 (flags NOREPLACE, EXCHANGE). Raises OSError."""
     tree.check_writable()
     old_lower, new_lower = tree.codec.encode(old), tree.codec.encode(new)

@@ -31,7 +31,9 @@ class Node:
     whoever caches contents: the times and size that they belong to.
     """
 
-    __slots__ = ("dev", "file", "ino", "kind", "more", "name", "number", "opens", "parent", "pin", "refs", "stamp")
+    __slots__ = (
+        "dev", "file", "ino", "kind", "more", "name", "number", "opens", "parent", "pin", "refs", "stamp",
+    )  # fmt: skip
 
     def __init__(self, st: Stat, number: int) -> None:
         self.dev = st.dev
@@ -115,9 +117,10 @@ class NodeTable:
             for parent, _ in node.more or ():
                 self.release(parent)
             node.more = None
-            if node.parent is None:
+            parent_of_first, node.parent = node.parent, None
+            if parent_of_first is None:
                 return
-            node.parent, node = None, node.parent
+            node = parent_of_first
             node.refs -= 1
 
     def add_link(self, node: Node, parent: Node, name: bytes) -> None:

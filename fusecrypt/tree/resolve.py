@@ -131,7 +131,7 @@ def _check_every_key_fits(survey: Survey, candidates: Sequence[Candidates], opti
         raise KeyNotFoundError(
             f"the passphrase does not fit this tree: its files want {_hex(survey.content_signatures)}, "
             f"its names {_hex(survey.name_signatures)}; the passphrase gives {_hex(given)}",
-            "check the passphrase and its salt, and that this is the mount passphrase, not the login password",
+            "check the passphrase and its salt; the mount passphrase is not the login password",
         )
 
 

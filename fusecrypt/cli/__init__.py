@@ -1,0 +1,1 @@
+"""The command line: words, options, prompts, exit statuses, progress."""

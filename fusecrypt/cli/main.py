@@ -1,0 +1,58 @@
+"""The program ``fusecrypt``."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+
+import click
+
+from fusecrypt import __version__
+from fusecrypt.cli.mount import mount
+from fusecrypt.cli.terminal import hint, say
+from fusecrypt.cli.umount import umount
+from fusecrypt.errors import FusecryptError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="fusecrypt")
+def fusecrypt() -> None:
+    """Read and write eCryptfs trees, and never be locked out of them.
+
+    \b
+    fusecrypt mount ~/.Private ~/Private     mount an old encrypted home
+    fusecrypt umount ~/Private               and unmount it
+
+    Exit statuses: 0 done; 1 failed; 2 wrong command line; 3 no key fits; 4 no eCryptfs data, or damaged;
+    5 this system lacks something.
+    """
+
+
+for command in (mount, umount):
+    fusecrypt.add_command(command)
+
+
+def main() -> None:
+    """Run the command line and exit with a documented status; expected failures show no traceback."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump could hold a passphrase
+    try:
+        status = fusecrypt.main(standalone_mode=False)
+    except FusecryptError as error:
+        say(str(error))
+        if error.hint:
+            hint(error.hint)
+        status = error.exit_status
+    except click.exceptions.Abort:
+        say("interrupted")
+        status = 1
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        status = 1
+    except OSError as error:
+        say(f"{error.filename or 'fusecrypt'}: {error.strerror}")
+        status = 1
+    sys.exit(status if isinstance(status, int) else 0)

@@ -1,0 +1,151 @@
+"""fusecrypt mount: open a tree and leave a daemon that serves it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from fusecrypt.cli import options as mount_options
+from fusecrypt.cli import secrets
+from fusecrypt.cli.options import MountOptions
+from fusecrypt.cli.terminal import say
+from fusecrypt.errors import UnsupportedSystemError, UsageError
+from fusecrypt.keys.token import DEFAULT_SALT, FNEK_SALT, AuthToken
+from fusecrypt.mount import spawn
+from fusecrypt.mount.config import MountConfig
+from fusecrypt.native import Secret
+from fusecrypt.tree.resolve import Candidates, Resolution, resolve
+from fusecrypt.tree.survey import survey_steps
+
+
+@click.command()
+@click.argument("lower", type=click.Path())
+@click.argument("mountpoint", type=click.Path())
+@click.option("-o", "words", multiple=True, metavar="OPTIONS", help="Mount options, as below.")
+@click.option("--passfile", multiple=True, metavar="FILE", help="Passphrase: FILE's first line; - is stdin.")
+@click.option("--passphrase-fd", multiple=True, type=int, metavar="N", help="Passphrase from descriptor N.")
+@click.option("--extpass", multiple=True, metavar="CMD", help="Passphrase: the first line CMD prints.")
+@click.option("--salt", metavar="HEX", help="Salt of the content key, 16 hex digits.")
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to the terminal.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was mounted as JSON.")
+def mount(
+    lower: str,
+    mountpoint: str,
+    words: Sequence[str],
+    passfile: Sequence[str],
+    passphrase_fd: Sequence[int],
+    extpass: Sequence[str],
+    salt: str | None,
+    foreground: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    """Mount the eCryptfs tree LOWER on MOUNTPOINT.
+
+    The passphrase is all that an existing tree needs: ciphers, signatures, name encryption and the place of
+    the metadata are found from the tree. --passfile and the like can be repeated, for a key each. An empty
+    LOWER becomes a new tree: AES-256 with encrypted names unless options say otherwise. LOWER and MOUNTPOINT
+    may be the same directory.
+
+    \b
+    OPTIONS are the kernel's and mount.ecryptfs's
+      ecryptfs_sig= ecryptfs_fnek_sig= ecryptfs_cipher= ecryptfs_key_bytes=
+      ecryptfs_fn_cipher= ecryptfs_fn_key_bytes= ecryptfs_passthrough
+      ecryptfs_xattr_metadata ecryptfs_encrypted_view
+      ecryptfs_enable_filename_crypto=y|n ecryptfs_mount_auth_tok_only
+      key=passphrase:passphrase_passwd_file=FILE ...
+    and the usual ones: ro allow_other nosuid nodev noexec ...
+    """
+    options = mount_options.parse(words)
+    spawn.check_places(lower, mountpoint)
+    root_fd = _open_lower(lower, options)
+    passphrases = _passphrases(options, passfile, passphrase_fd, extpass)
+    candidates = _candidates(passphrases, salt or options.salt)
+    resolution = resolve(survey_steps(root_fd), candidates, options.tree_options())
+    for remark in resolution.remarks:
+        say(remark)
+    config = MountConfig(
+        lower=os.path.realpath(lower),
+        mountpoint=os.path.realpath(mountpoint),
+        policy=resolution.policy,
+        options=_fuse_options(options, lower, resolution.policy.read_only),
+        foreground=foreground,
+        verbose=verbose,
+    )
+    if as_json:
+        click.echo(json.dumps(_description(config, resolution)))
+    if foreground:
+        spawn.become(config, root_fd)
+    spawn.start(config, root_fd)
+
+
+def _open_lower(lower: str, options: MountOptions) -> int:
+    fd = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    if options.check_owner and os.fstat(fd).st_uid != os.getuid():
+        raise UsageError(f"{lower} does not belong to you, which ecryptfs_check_dev_ruid asks for")
+    return fd
+
+
+def _passphrases(
+    options: MountOptions, passfile: Sequence[str], passphrase_fd: Sequence[int], extpass: Sequence[str]
+) -> list[Secret]:
+    found = [secrets.from_file(path) for path in passfile]
+    found += [secrets.from_descriptor(fd) for fd in passphrase_fd]
+    found += [secrets.from_command(command) for command in extpass]
+    found += [secrets.in_utils_form(secrets.from_file(path)) for path in options.passwd_files]
+    found += [secrets.in_utils_form(secrets.from_descriptor(fd)) for fd in options.passwd_fds]
+    return [secrets.check_length(secret) for secret in found or secrets.ask_passphrases()]
+
+
+def _candidates(passphrases: list[Secret], salt: str | None) -> list[Candidates]:
+    """Each passphrase as a content key and as ecryptfs-utils' file-name key; the passphrases are wiped."""
+    content_salt = secrets.parse_salt(salt) if salt else DEFAULT_SALT
+    found = []
+    for passphrase in passphrases:
+        with passphrase:
+            content = AuthToken.from_passphrase(passphrase, content_salt)
+            found.append(Candidates(content, AuthToken.from_passphrase(passphrase, FNEK_SALT)))
+    return found
+
+
+def _fuse_options(options: MountOptions, lower: str, read_only: bool) -> tuple[str, ...]:
+    """What FUSE gets: permissions checked by the kernel, no set-id programs or devices unless asked for."""
+    fuse = set(options.fuse)
+    if {"suid", "dev"} & fuse and os.geteuid() != 0:
+        raise UnsupportedSystemError("only root may mount with suid or dev")
+    if "suid" not in fuse:
+        fuse.add("nosuid")
+    if "dev" not in fuse:
+        fuse.add("nodev")
+    if read_only:
+        fuse.discard("rw")
+        fuse.add("ro")
+    source = os.path.realpath(lower).replace("\\", "\\\\").replace(",", "\\,")
+    fuse |= {"default_permissions", f"fsname={source}", "subtype=fusecrypt"}
+    return tuple(sorted(fuse))
+
+
+def _description(config: MountConfig, resolution: Resolution) -> dict[str, Any]:
+    policy = config.policy
+    names = policy.names
+    return {
+        "lower": config.lower,
+        "mountpoint": config.mountpoint,
+        "new": resolution.new,
+        "signatures": [token.sig for token in policy.content],
+        "cipher": policy.cipher.spec.name,
+        "key_bytes": policy.cipher.key_bytes,
+        "fnek_signature": names.token.sig if names else None,
+        "fn_cipher": names.cipher.spec.name if names else None,
+        "fn_key_bytes": names.cipher.key_bytes if names else None,
+        "xattr_metadata": policy.xattr_metadata,
+        "passthrough": policy.passthrough,
+        "encrypted_view": policy.encrypted_view,
+        "read_only": policy.read_only,
+        "remarks": list(resolution.remarks),
+    }

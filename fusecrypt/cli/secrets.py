@@ -1,0 +1,89 @@
+"""Where the command line takes passphrases from: files, descriptors, commands, the terminal."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from collections.abc import Iterable
+
+from fusecrypt.cli.terminal import ask_secret, read_line
+from fusecrypt.errors import SecretError, UsageError
+from fusecrypt.keys.token import MAX_PASSPHRASE
+from fusecrypt.native import Secret
+
+_UTILS_NAMES = (b"passphrase_passwd=", b"passwd=")
+
+
+def from_file(path: str) -> Secret:
+    """The first line of a file; ``-`` is standard input. Raises SecretError."""
+    if path == "-":
+        return read_line(0, "standard input")
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise SecretError(f"cannot read passphrase file {path}: {error.strerror}") from None
+    try:
+        return read_line(fd, path)
+    finally:
+        os.close(fd)
+
+
+def from_descriptor(fd: int) -> Secret:
+    """The first line from an open descriptor. Raises SecretError."""
+    try:
+        return read_line(fd, f"descriptor {fd}")
+    except OSError as error:
+        raise SecretError(f"cannot read descriptor {fd}: {error.strerror}") from None
+
+
+def from_command(command: str) -> Secret:
+    """The first line that a command prints; it is split like a shell would, but no shell runs it."""
+    try:
+        words = shlex.split(command)
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            secret = read_line(process.stdout.fileno(), f"command {words[0]}")
+    except (OSError, ValueError, IndexError) as error:
+        raise SecretError(f"cannot run --extpass command: {error}") from None
+    if process.returncode != 0:
+        raise SecretError(f"--extpass command {words[0]} ended with status {process.returncode}")
+    return secret
+
+
+def in_utils_form(line: Secret) -> Secret:
+    """The passphrase in a line of mount.ecryptfs's passwd_file: ``passphrase_passwd=…`` or ``passwd=…``.
+
+    Raises SecretError if it has neither.
+    """
+    view = line.view()
+    for name in _UTILS_NAMES:
+        if len(line) > len(name) and view[: len(name)] == name:
+            return line.part(len(name), len(line))
+    raise SecretError(
+        "the passwd_file holds no passphrase_passwd=… line",
+        "write that line, or use --passfile for a file with the bare passphrase",
+    )
+
+
+def ask_passphrases(count: int = 1) -> Iterable[Secret]:
+    """Ask on the terminal. Raises SecretError where there is none."""
+    return [ask_secret("mount passphrase") for _ in range(count)]
+
+
+def check_length(secret: Secret) -> Secret:
+    """Refuse what eCryptfs cannot take before spending time on it. Raises SecretError."""
+    if len(secret) > MAX_PASSPHRASE:
+        raise SecretError(f"the passphrase has {len(secret)} octets; eCryptfs takes at most {MAX_PASSPHRASE}")
+    return secret
+
+
+def parse_salt(text: str) -> bytes:
+    """A salt of 16 hex digits. Raises UsageError."""
+    try:
+        salt = bytes.fromhex(text)
+    except ValueError:
+        salt = b""
+    if len(salt) != 8 or len(text) != 16:
+        raise UsageError("a salt has 16 hex digits")
+    return salt

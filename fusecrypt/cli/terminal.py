@@ -1,0 +1,74 @@
+"""How fusecrypt talks to a person.
+
+The rules: prompts go to the terminal itself, never to standard output; messages go to standard error with
+the program's name, without a capital or a full stop; a hint says what to do next, on a line of its own;
+standard output is for what was asked for; secrets are read into locked memory and never echoed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import termios
+
+from fusecrypt.errors import SecretError
+from fusecrypt.native import Secret
+
+MAX_LINE = 4096
+
+
+def say(message: str) -> None:
+    """A message to the user, on standard error."""
+    print(f"fusecrypt: {message}", file=sys.stderr)
+
+
+def hint(message: str) -> None:
+    """What to do next, below an error."""
+    print(f"  hint: {message}", file=sys.stderr)
+
+
+def ask_secret(prompt: str) -> Secret:
+    """Ask for a line on the terminal without echo. Raises SecretError where there is no terminal."""
+    try:
+        tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        raise SecretError(
+            "a passphrase is needed and there is no terminal to ask on",
+            "give it with --passfile FILE, --passphrase-fd N or --extpass COMMAND",
+        ) from None
+    try:
+        before = termios.tcgetattr(tty)
+        silent = termios.tcgetattr(tty)
+        silent[3] &= ~termios.ECHO
+        os.write(tty, f"{prompt}: ".encode())
+        termios.tcsetattr(tty, termios.TCSAFLUSH, silent)
+        try:
+            return read_line(tty, "the terminal")
+        finally:
+            termios.tcsetattr(tty, termios.TCSAFLUSH, before)
+            os.write(tty, b"\n")
+    finally:
+        os.close(tty)
+
+
+def read_line(fd: int, source: str) -> Secret:
+    """The first line from a descriptor, exactly its newline stripped, read into locked memory.
+
+    Raises SecretError for an empty first line or one longer than 4096 octets.
+    """
+    with Secret(MAX_LINE + 1) as room:
+        view = room.view()
+        count = 0
+        end = -1
+        while end < 0 and count < len(view):
+            n = os.readv(fd, [view[count:]])
+            if n == 0:
+                end = count
+                break
+            end = next((i for i in range(count, count + n) if view[i] == 0x0A), -1)
+            count += n
+        if end < 0:
+            raise SecretError(f"{source}: the first line is longer than {MAX_LINE} octets")
+        if end == 0:
+            raise SecretError(f"{source}: the passphrase is empty")
+        return room.part(0, end)

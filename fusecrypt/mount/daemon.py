@@ -1,0 +1,133 @@
+"""The process behind a mount: started fresh with keys in native memory, it never saw a passphrase.
+
+Usage: ``python -m fusecrypt.mount.daemon CONFIG_FD KEY_FD READY_FD``, by :mod:`fusecrypt.mount.spawn` only.
+One octet on READY_FD says that the mount answers; anything else there is the message of a failure.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import resource
+import signal
+import sys
+from contextlib import suppress
+
+import pyfuse3
+import trio
+
+from fusecrypt import native
+from fusecrypt.errors import FusecryptError
+from fusecrypt.mount.config import READY, MountConfig, receive
+from fusecrypt.mount.mounts import defers_errors
+from fusecrypt.mount.operations import Operations
+from fusecrypt.mount.pump import WORKERS, Pump
+from fusecrypt.mount.unmount import flush_and_detach
+from fusecrypt.tree.tree import Tree
+
+_PATIENCE = 10.0
+"""Seconds that open files of a busy mount get after SIGTERM, once everything is written."""
+
+log = logging.getLogger("fusecrypt")
+
+
+def main(arguments: list[str]) -> int:
+    """Serve one mount until it is unmounted; returns the exit status."""
+    config_fd, key_fd, ready_fd = map(int, arguments)
+    config, root_fd = receive(config_fd, key_fd)
+    for fd in (root_fd, ready_fd):
+        os.set_inheritable(fd, False)  # fusermount3 has no use for them
+    _prepare_process(config)
+    try:
+        _serve(config, root_fd, ready_fd)
+    except (FusecryptError, OSError, RuntimeError) as error:
+        log.error("%s", error)
+        with suppress(OSError):  # closed, if the mount had been answering
+            os.write(ready_fd, str(error).encode(errors="replace") or b"unknown failure")
+        return 1
+    return 0
+
+
+def _prepare_process(config: MountConfig) -> None:
+    native.harden_process()
+    os.umask(0)
+    os.chdir("/")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    _set_up_log(config)
+    if not native.memory_locked():
+        log.info("key memory is not locked: raise the memory lock limit (ulimit -l) to keep it out of swap")
+
+
+def _set_up_log(config: MountConfig) -> None:
+    """The terminal in the foreground; syslog, which the journal reads too, as a daemon."""
+    handler: logging.Handler = logging.StreamHandler()
+    if not config.foreground and os.path.exists("/dev/log"):
+        handler = logging.handlers.SysLogHandler("/dev/log")
+        handler.ident = "fusecrypt: "
+    handler.setFormatter(
+        logging.Formatter("%(message)s" if not config.foreground else "fusecrypt: %(message)s")
+    )
+    root = logging.getLogger()
+    root.addHandler(handler)
+    root.setLevel(logging.INFO if config.verbose else logging.WARNING)
+
+
+def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
+    tree = Tree(root_fd, config.policy)
+    operations = Operations(tree, lazy_errors=defers_errors(root_fd))
+    pyfuse3.init(operations, config.mountpoint, set(config.options))
+    pump = Pump()
+    if pump.install():
+        operations.before_waiting = pump.hand_over
+    try:
+        trio.run(_run, config, pump, ready_fd)
+    finally:
+        pyfuse3.close(unmount=True)
+        operations.handles.close_all(tree)
+        tree.close()
+
+
+async def _run(config: MountConfig, pump: Pump, ready_fd: int) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_signals, config, pump, nursery.cancel_scope)
+        os.write(ready_fd, READY)
+        os.close(ready_fd)
+        if not config.foreground:
+            _leave_terminal()
+        await pyfuse3.main(max_tasks=WORKERS)
+        nursery.cancel_scope.cancel()
+
+
+def _leave_terminal() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    os.close(null)
+
+
+async def _watch_signals(config: MountConfig, pump: Pump, loop: trio.CancelScope) -> None:
+    """On the first SIGTERM or SIGINT write everything and unmount, which ends the loop; on a second stop."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async for _ in signals:
+            break
+        log.info("unmounting %s", config.mountpoint)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_unmount, config.mountpoint, pump)
+            async for _ in signals:
+                break
+    log.warning("stopping although %s is still in use", config.mountpoint)
+    loop.cancel()
+
+
+async def _unmount(mountpoint: str, pump: Pump) -> None:
+    await trio.to_thread.run_sync(flush_and_detach, mountpoint, abandon_on_cancel=True)
+    await trio.sleep(_PATIENCE)
+    log.warning("files in %s are still open; what is written to them from now on is lost", mountpoint)
+    pump.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,52 @@
+"""What the kernel's mount table says."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+FSTYPE = "fuse.fusecrypt"
+
+_DEFERRING = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "glusterfs", "fuse"})
+
+
+@dataclass(frozen=True)
+class MountPoint:
+    """A line of /proc/self/mountinfo. ``device`` is "major:minor"."""
+
+    path: str
+    fstype: str
+    source: str
+    device: str
+
+
+def mount_table() -> list[MountPoint]:
+    """All mounts of this namespace, in order: a later one on the same path hides an earlier one."""
+    with open("/proc/self/mountinfo", "rb") as file:
+        return [_parse(os.fsdecode(line)) for line in file]
+
+
+def _parse(line: str) -> MountPoint:
+    fields = line.split()
+    tail = fields[fields.index("-") + 1 :]
+    return MountPoint(_unescape(fields[4]), tail[0], _unescape(tail[1]), fields[2])
+
+
+def _unescape(text: str) -> str:
+    for code, character in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(code, character)
+    return text
+
+
+def mount_at(path: str) -> MountPoint | None:
+    """The topmost mount exactly on ``path``, of any type."""
+    path = os.path.realpath(path)
+    return next((m for m in reversed(mount_table()) if m.path == path), None)
+
+
+def defers_errors(fd: int) -> bool:
+    """Whether the file system of ``fd`` may report a failed write only at close (network and FUSE ones)."""
+    device = os.fstat(fd).st_dev
+    name = f"{os.major(device)}:{os.minor(device)}"
+    kinds = {m.fstype for m in mount_table() if m.device == name}
+    return any(kind.partition(".")[0] in _DEFERRING for kind in kinds)

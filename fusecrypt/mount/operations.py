@@ -1,0 +1,286 @@
+"""The request handlers: from FUSE's inode numbers and handles to nodes and open files of a tree.
+
+What can be answered at once is answered on the loop, without a thread. Only what may wait for a disk or
+work for long goes to a thread, through the gate of its node (gate.py).
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from collections.abc import Callable, Sequence
+
+import pyfuse3
+import trio
+
+from fusecrypt.mount.gate import Gates
+from fusecrypt.mount.handles import DirectoryHandle, FileHandle, Handles
+from fusecrypt.mount.replies import absent, async_handler, attributes, handler
+from fusecrypt.mount.setattr import SetAttributes, clear_set_id
+from fusecrypt.tree import attributes as tree_attributes
+from fusecrypt.tree import changes
+from fusecrypt.tree.nodes import Node
+from fusecrypt.tree.tree import Tree
+
+_STATFS_FIELDS = (
+    "f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail",
+)  # fmt: skip
+_BUFFER = 4 << 20
+"""Octets of the buffer that reads are answered from; the kernel never asks for more at once."""
+_LONG_WRITE = 4 << 20
+"""A write that first has to fill a gap of more than this goes to a thread."""
+
+
+class Operations(pyfuse3.Operations):
+    """All requests of one mount."""
+
+    supports_dot_lookup = False
+    enable_acl = True
+
+    def __init__(self, tree: Tree, *, writeback: bool = True, lazy_errors: bool = False) -> None:
+        """``lazy_errors``: the lower file system may report a failed write only when the file is closed.
+
+        ``before_waiting`` is called by a request that goes to a thread.
+        """
+        super().__init__()
+        self.before_waiting: Callable[[], None] = lambda: None
+        self.enable_writeback_cache = writeback and not tree.policy.read_only
+        self.tree = tree
+        self.handles = Handles()
+        self._gates = Gates()
+        self._lazy_errors = lazy_errors
+        self._for_others = os.geteuid() == 0
+        self._buffer = memoryview(mmap.mmap(-1, _BUFFER))
+
+    def _node(self, inode: int) -> Node:
+        return self.tree.nodes.by_number(inode)
+
+    def _owner(self, ctx: pyfuse3.RequestContext) -> changes.Owner | None:
+        return (ctx.uid, ctx.gid) if self._for_others else None
+
+    # Names and attributes
+
+    @handler
+    def lookup(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        found = self.tree.lookup(self._node(parent), name)
+        return absent() if found is None else attributes(*found)
+
+    @handler
+    def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
+        for inode, n in inode_list:
+            self.tree.forget(self._node(inode), n)
+
+    @handler
+    def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
+        node = self._node(inode)
+        return attributes(node, self.tree.stat(node))
+
+    @async_handler
+    async def setattr(
+        self,
+        inode: int,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: int | None,
+        ctx: pyfuse3.RequestContext,
+    ) -> pyfuse3.EntryAttributes:
+        node = self._node(inode)
+        if fields.update_size:
+            await self._truncate(node, attr.st_size)
+        SetAttributes(self.tree, node, attr, fields, ctx).apply()
+        return attributes(node, self.tree.stat(node))
+
+    @handler
+    def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
+        return self.tree.readlink(self._node(inode))
+
+    @handler
+    def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
+        figures, longest = self.tree.statfs()
+        data = pyfuse3.StatvfsData()
+        for name in _STATFS_FIELDS:
+            setattr(data, name, getattr(figures, name))
+        data.f_namemax = longest
+        return data
+
+    # Extended attributes
+
+    @handler
+    def getxattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> bytes:
+        return tree_attributes.get_xattr(self.tree, self._node(inode), name)
+
+    @handler
+    def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
+        return tree_attributes.list_xattrs(self.tree, self._node(inode))
+
+    @handler
+    def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
+        tree_attributes.set_xattr(self.tree, self._node(inode), name, value)
+
+    @handler
+    def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        tree_attributes.remove_xattr(self.tree, self._node(inode), name)
+
+    # Changes to directories
+
+    @handler
+    def mknod(
+        self, parent: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        made = changes.make_node(self.tree, self._node(parent), name, mode, rdev, self._owner(ctx))
+        return attributes(*made)
+
+    @handler
+    def mkdir(
+        self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        made = changes.make_directory(self.tree, self._node(parent), name, mode, self._owner(ctx))
+        return attributes(*made)
+
+    @handler
+    def symlink(
+        self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        made = changes.symlink(self.tree, self._node(parent), name, target, self._owner(ctx))
+        return attributes(*made)
+
+    @handler
+    def link(
+        self, inode: int, parent: int, name: bytes, ctx: pyfuse3.RequestContext
+    ) -> pyfuse3.EntryAttributes:
+        node = self._node(inode)
+        return attributes(node, changes.link(self.tree, node, self._node(parent), name))
+
+    @handler
+    def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        changes.unlink(self.tree, self._node(parent), name)
+
+    @handler
+    def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        changes.remove_directory(self.tree, self._node(parent), name)
+
+    @handler
+    def rename(
+        self,
+        old_parent: int,
+        old: bytes,
+        new_parent: int,
+        new: bytes,
+        flags: int,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        changes.rename(self.tree, self._node(old_parent), old, self._node(new_parent), new, flags)
+
+    # Files
+
+    @handler
+    def create(
+        self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
+    ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
+        node, seen, file = changes.create(self.tree, self._node(parent), name, mode, self._owner(ctx))
+        handle = FileHandle(node, file, by_root=ctx.uid == 0)
+        return pyfuse3.FileInfo(fh=self.handles.add(handle)), attributes(node, seen)
+
+    @async_handler
+    async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
+        node = self._node(inode)
+        if flags & os.O_TRUNC:
+            await self._truncate(node, 0)
+        file = self.tree.open(node, flags & os.O_ACCMODE != os.O_RDONLY)
+        handle = FileHandle(node, file, by_root=ctx.uid == 0)
+        info = pyfuse3.FileInfo(fh=self.handles.add(handle))
+        info.keep_cache = handle.unchanged_since_last_close()
+        return info
+
+    @async_handler
+    async def read(  # type: ignore[override] # pyfuse3 takes any buffer, and this one costs no copy
+        self, fh: int, offset: int, size: int
+    ) -> memoryview:
+        handle = self.handles.file(fh)
+        if handle.node not in self._gates:
+            try:
+                # The reply is sent before anybody else can use the buffer.
+                buffer = self._buffer
+                return buffer[: handle.read_now(buffer, offset, size)]
+            except BlockingIOError:
+                pass
+        self.before_waiting()
+        async with self._gates.shared(handle.node):
+            buffer = memoryview(bytearray(size))
+            n = await trio.to_thread.run_sync(handle.file.read_into, buffer, offset, size)
+            return buffer[:n]
+
+    @async_handler
+    async def write(self, fh: int, offset: int, data: bytes) -> int:
+        handle = self.handles.file(fh)
+        if handle.node in self._gates or offset - handle.file.size > _LONG_WRITE:
+            await self._alone(handle.node, lambda: handle.file.write(offset, data))
+        else:
+            handle.file.write(offset, data)
+        if not handle.set_id_cleared:
+            clear_set_id(handle)
+        return len(data)
+
+    async def _truncate(self, node: Node, size: int) -> None:
+        """Cut or extend; long extensions fill with encrypted zeros, so they run in a thread."""
+        file = self.tree.open(node, True)
+        try:
+            if node in self._gates or size - file.size > _LONG_WRITE:
+                await self._alone(node, lambda: file.truncate(size))
+            else:
+                file.truncate(size)
+        finally:
+            self.tree.close_file(node)
+
+    async def _alone(self, node: Node, work: Callable[[], None]) -> None:
+        self.before_waiting()
+        async with self._gates.alone(node):
+            await trio.to_thread.run_sync(work)
+
+    async def _in_thread(self, work: Callable[[int], None], fd: int) -> None:
+        self.before_waiting()
+        await trio.to_thread.run_sync(work, fd)
+
+    @async_handler
+    async def flush(self, fh: int) -> None:
+        if not self._lazy_errors:
+            # Nothing is deferred here or below: the kernel need not ask again.
+            raise pyfuse3.FUSEError(errno.ENOSYS)
+        copy = os.dup(self.handles.file(fh).file.fd)
+        await self._in_thread(os.close, copy)
+
+    @async_handler
+    async def fsync(self, fh: int, datasync: bool) -> None:
+        await self._in_thread(os.fdatasync if datasync else os.fsync, self.handles.file(fh).file.fd)
+
+    @handler
+    def release(self, fh: int) -> None:
+        handle = self.handles.remove_file(fh)
+        handle.note_close()
+        self.tree.close_file(handle.node)
+
+    # Directories
+
+    @handler
+    def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
+        return self.handles.add(DirectoryHandle(self.tree.list(self._node(inode)), self._node(inode)))
+
+    @handler
+    def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
+        directory = self.handles.directory(fh)
+        if start_id == 0:
+            directory.rewind(self.tree)
+        for position, entry in directory.entries(start_id):
+            node = self.tree.nodes.acquire(entry.seen.stat, directory.node, entry.lower)
+            if not pyfuse3.readdir_reply(token, entry.name, attributes(node, entry.seen), position):
+                self.tree.forget(node)
+                break
+
+    @handler
+    def releasedir(self, fh: int) -> None:
+        self.handles.remove_directory(fh).listing.close()
+
+    @async_handler
+    async def fsyncdir(self, fh: int, datasync: bool) -> None:
+        await self._in_thread(os.fsync, self.handles.directory(fh).listing.fd)

@@ -1,0 +1,93 @@
+"""Wait for the next FUSE request without paying for the scheduler each time.
+
+pyfuse3's workers await a module-level coroutine before each request; its own version takes a lock, registers
+with epoll and goes through a reschedule, which costs more than most requests do. Here one worker leads: it
+polls the device a bounded number of times right after a reply, while requests keep coming, and only then
+sleeps in trio. The others are parked; a request that is about to wait for a thread hands the lead over.
+Other tasks get their turn every so many requests, and whenever there is nothing to do.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pyfuse3
+import trio
+
+from fusecrypt.native import POLL_GONE, POLL_READABLE, poll
+
+WORKERS = 32
+"""Requests that can wait in threads at the same time; pyfuse3 starts as many tasks."""
+_SPINS = 60
+"""Polls before sleeping: about as long as the kernel takes to wake a sleeper. None on a single CPU."""
+_TURN = 100
+"""Requests after which other tasks get a turn."""
+
+
+class Pump:
+    """Takes the place of pyfuse3's wait; made after its init()."""
+
+    def __init__(self) -> None:
+        self._fd = device_descriptor()
+        self._spins = _SPINS if len(os.sched_getaffinity(0)) > 1 else 1
+        self._answered = 0
+        self._leader: trio.lowlevel.Task | None = None
+        self._parked = trio.lowlevel.ParkingLot()
+        self._ended = False
+
+    def install(self) -> bool:
+        """False if this pyfuse3 does not wait in the known way: then its own loop serves, more slowly."""
+        if self._fd is None or not hasattr(pyfuse3, "_wait_fuse_readable"):
+            return False
+        pyfuse3._wait_fuse_readable = self._wait
+        return True
+
+    def hand_over(self) -> None:
+        """To be called by a handler before it waits: another worker takes the next request."""
+        if self._leader is trio.lowlevel.current_task():
+            self._leader = None
+            self._parked.unpark()
+
+    def stop(self) -> None:
+        """End all workers that wait for a request."""
+        self._ended = True
+        self._parked.unpark_all()
+        assert self._fd is not None
+        trio.lowlevel.notify_closing(self._fd)
+
+    async def _wait(self) -> bool:
+        """True when a request can be read, False to end the worker."""
+        task = trio.lowlevel.current_task()
+        while self._leader is not None and self._leader is not task and not self._ended:
+            await self._parked.park()
+        if self._ended:
+            return False
+        self._leader = task
+        assert self._fd is not None
+        self._answered += 1
+        state = 0
+        if self._answered % _TURN:
+            state = poll(self._fd, self._spins, 0)
+        else:
+            await trio.lowlevel.checkpoint()
+        if state == 0 and not self._ended:
+            try:
+                await trio.lowlevel.wait_readable(self._fd)
+            except trio.ClosedResourceError:
+                return False
+            state = poll(self._fd, 1, 0)
+        if state == POLL_GONE:
+            self._ended = True
+            self._parked.unpark_all()
+        return state == POLL_READABLE or not self._ended
+
+
+def device_descriptor() -> int | None:
+    """The descriptor of this process's FUSE device, which pyfuse3 does not tell."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") == "/dev/fuse":
+                return int(name)
+        except OSError:
+            continue
+    return None

@@ -1,0 +1,80 @@
+"""Changes of mode, owner and times as the kernel asks for them, with POSIX's rules on set-id bits.
+
+A daemon that runs as root serves callers whose rights the kernel has checked; what the lower file system
+would have done for the caller itself (clearing set-id bits) has to be done here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pyfuse3
+
+from fusecrypt.mount.handles import FileHandle
+from fusecrypt.native import stat_fd
+from fusecrypt.tree import attributes
+from fusecrypt.tree.nodes import Node
+from fusecrypt.tree.tree import Tree
+
+
+def without_set_id(mode: int) -> int:
+    """The mode after a write or change of owner: setuid goes, and setgid where it is not a lock mark."""
+    if mode & stat.S_IXGRP:
+        mode &= ~stat.S_ISGID
+    return mode & ~stat.S_ISUID
+
+
+def clear_set_id(handle: FileHandle) -> None:
+    """Before the first write through a handle of a caller other than root."""
+    handle.set_id_cleared = True
+    mode = stat_fd(handle.file.fd, False).mode
+    if without_set_id(mode) != mode:
+        os.fchmod(handle.file.fd, stat.S_IMODE(without_set_id(mode)))
+
+
+class SetAttributes:
+    """One setattr request, but for the size."""
+
+    def __init__(
+        self,
+        tree: Tree,
+        node: Node,
+        attr: pyfuse3.EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        ctx: pyfuse3.RequestContext,
+    ) -> None:
+        self._tree = tree
+        self._node = node
+        self._attr = attr
+        self._fields = fields
+        self._ctx = ctx
+
+    def apply(self) -> None:
+        """Owner first (it clears set-id bits), then mode, then times. Raises OSError."""
+        fields, attr = self._fields, self._attr
+        if fields.update_uid or fields.update_gid:
+            attributes.change_owner(
+                self._tree,
+                self._node,
+                attr.st_uid if fields.update_uid else -1,
+                attr.st_gid if fields.update_gid else -1,
+            )
+        if fields.update_mode:
+            attributes.change_mode(self._tree, self._node, self._allowed_mode(attr.st_mode))
+        if fields.update_atime or fields.update_mtime:
+            attributes.change_times(
+                self._tree,
+                self._node,
+                attr.st_atime_ns if fields.update_atime else None,
+                attr.st_mtime_ns if fields.update_mtime else None,
+            )
+
+    def _allowed_mode(self, mode: int) -> int:
+        """Setgid is for root and for members of the file's group."""
+        if not mode & stat.S_ISGID or self._ctx.uid == 0 or self._node.is_directory:
+            return mode
+        gid = self._tree.stat(self._node).stat.gid
+        if gid == self._ctx.gid or gid in pyfuse3.get_sup_groups(self._ctx.pid):
+            return mode
+        return mode & ~stat.S_ISGID
