@@ -73,7 +73,7 @@ def mount(
         lower=os.path.realpath(lower),
         mountpoint=os.path.realpath(mountpoint),
         policy=resolution.policy,
-        options=_fuse_options(options, lower, resolution.policy.read_only),
+        options=_fuse_options(options, resolution.policy.read_only),
         foreground=foreground,
         verbose=verbose,
     )
@@ -113,7 +113,7 @@ def _candidates(passphrases: list[Secret], salt: str | None) -> list[Candidates]
     return found
 
 
-def _fuse_options(options: MountOptions, lower: str, read_only: bool) -> tuple[str, ...]:
+def _fuse_options(options: MountOptions, read_only: bool) -> tuple[str, ...]:
     """What FUSE gets: permissions checked by the kernel, no set-id programs or devices unless asked for."""
     fuse = set(options.fuse)
     if {"suid", "dev"} & fuse and os.geteuid() != 0:
@@ -125,9 +125,7 @@ def _fuse_options(options: MountOptions, lower: str, read_only: bool) -> tuple[s
     if read_only:
         fuse.discard("rw")
         fuse.add("ro")
-    source = os.path.realpath(lower).replace("\\", "\\\\").replace(",", "\\,")
-    fuse |= {"default_permissions", f"fsname={source}", "subtype=fusecrypt"}
-    return tuple(sorted(fuse))
+    return tuple(sorted(fuse | {"default_permissions"}))
 
 
 def _description(config: MountConfig, resolution: Resolution) -> dict[str, Any]:

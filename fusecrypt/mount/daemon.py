@@ -18,12 +18,14 @@ import pyfuse3
 import trio
 
 from fusecrypt import native
-from fusecrypt.errors import FusecryptError
+from fusecrypt.errors import FusecryptError, UsageError
 from fusecrypt.mount.config import READY, MountConfig, receive
+from fusecrypt.mount.device import mount_device
 from fusecrypt.mount.mounts import defers_errors
+from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.mount.operations import Operations
 from fusecrypt.mount.pump import WORKERS, Pump
-from fusecrypt.mount.unmount import flush_and_detach
+from fusecrypt.mount.unmount import flush_and_detach, unmount
 from fusecrypt.tree.tree import Tree
 
 _PATIENCE = 10.0
@@ -78,14 +80,16 @@ def _set_up_log(config: MountConfig) -> None:
 def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
     tree = Tree(root_fd, config.policy)
     operations = Operations(tree, lazy_errors=defers_errors(root_fd))
-    pyfuse3.init(operations, config.mountpoint, set(config.options))
-    pump = Pump()
-    if pump.install():
-        operations.before_waiting = pump.hand_over
+    negotiation = Negotiation(mount_device(config.lower, config.mountpoint, config.options))
     try:
+        pyfuse3.init(operations, f"/dev/fd/{negotiation.session_fd}", set())
+        pump = Pump(negotiation)
+        operations.before_waiting = pump.hand_over
         trio.run(_run, config, pump, ready_fd)
+        pyfuse3.close(unmount=False)
     finally:
-        pyfuse3.close(unmount=True)
+        with suppress(UsageError):  # unmounted already, as it should be
+            unmount(config.mountpoint, lazy=True)
         operations.handles.close_all(tree)
         tree.close()
 

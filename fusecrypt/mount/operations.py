@@ -59,6 +59,12 @@ class Operations(pyfuse3.Operations):
     def _owner(self, ctx: pyfuse3.RequestContext) -> changes.Owner | None:
         return (ctx.uid, ctx.gid) if self._for_others else None
 
+    def _mode(self, parent: Node, mode: int, ctx: pyfuse3.RequestContext) -> int:
+        """The kernel leaves the umask to us, since a default ACL on the parent takes its place."""
+        if mode & ctx.umask and not tree_attributes.has_default_acl(self.tree, parent):
+            return mode & ~ctx.umask
+        return mode
+
     # Names and attributes
 
     @handler
@@ -87,7 +93,7 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         node = self._node(inode)
         if fields.update_size:
-            await self._truncate(node, attr.st_size)
+            await self._truncate(node, attr.st_size, ctx)
         SetAttributes(self.tree, node, attr, fields, ctx).apply()
         return attributes(node, self.tree.stat(node))
 
@@ -128,15 +134,17 @@ class Operations(pyfuse3.Operations):
     def mknod(
         self, parent: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        made = changes.make_node(self.tree, self._node(parent), name, mode, rdev, self._owner(ctx))
-        return attributes(*made)
+        above = self._node(parent)
+        mode = self._mode(above, mode, ctx)
+        return attributes(*changes.make_node(self.tree, above, name, mode, rdev, self._owner(ctx)))
 
     @handler
     def mkdir(
         self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
-        made = changes.make_directory(self.tree, self._node(parent), name, mode, self._owner(ctx))
-        return attributes(*made)
+        above = self._node(parent)
+        mode = self._mode(above, mode, ctx)
+        return attributes(*changes.make_directory(self.tree, above, name, mode, self._owner(ctx)))
 
     @handler
     def symlink(
@@ -178,7 +186,9 @@ class Operations(pyfuse3.Operations):
     def create(
         self, parent: int, name: bytes, mode: int, flags: int, ctx: pyfuse3.RequestContext
     ) -> tuple[pyfuse3.FileInfo, pyfuse3.EntryAttributes]:
-        node, seen, file = changes.create(self.tree, self._node(parent), name, mode, self._owner(ctx))
+        above = self._node(parent)
+        mode = self._mode(above, mode, ctx)
+        node, seen, file = changes.create(self.tree, above, name, mode, self._owner(ctx))
         handle = FileHandle(node, file, by_root=ctx.uid == 0)
         return pyfuse3.FileInfo(fh=self.handles.add(handle)), attributes(node, seen)
 
@@ -186,7 +196,7 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         node = self._node(inode)
         if flags & os.O_TRUNC:
-            await self._truncate(node, 0)
+            await self._truncate(node, 0, ctx)
         file = self.tree.open(node, flags & os.O_ACCMODE != os.O_RDONLY)
         handle = FileHandle(node, file, by_root=ctx.uid == 0)
         info = pyfuse3.FileInfo(fh=self.handles.add(handle))
@@ -219,10 +229,11 @@ class Operations(pyfuse3.Operations):
         else:
             handle.file.write(offset, data)
         if not handle.set_id_cleared:
-            clear_set_id(handle)
+            handle.set_id_cleared = True
+            clear_set_id(handle.file.fd)
         return len(data)
 
-    async def _truncate(self, node: Node, size: int) -> None:
+    async def _truncate(self, node: Node, size: int, ctx: pyfuse3.RequestContext) -> None:
         """Cut or extend; long extensions fill with encrypted zeros, so they run in a thread."""
         file = self.tree.open(node, True)
         try:
@@ -230,6 +241,8 @@ class Operations(pyfuse3.Operations):
                 await self._alone(node, lambda: file.truncate(size))
             else:
                 file.truncate(size)
+            if ctx.uid != 0:
+                clear_set_id(file.fd)
         finally:
             self.tree.close_file(node)
 

@@ -14,6 +14,8 @@ import os
 import pyfuse3
 import trio
 
+from fusecrypt.errors import UnsupportedSystemError
+from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.native import POLL_GONE, POLL_READABLE, poll
 
 WORKERS = 32
@@ -25,22 +27,20 @@ _TURN = 100
 
 
 class Pump:
-    """Takes the place of pyfuse3's wait; made after its init()."""
+    """Takes the place of pyfuse3's wait."""
 
-    def __init__(self) -> None:
-        self._fd = device_descriptor()
+    def __init__(self, negotiation: Negotiation) -> None:
+        """Raises UnsupportedSystemError if this pyfuse3 does not wait in the known way."""
+        if not hasattr(pyfuse3, "_wait_fuse_readable"):
+            raise UnsupportedSystemError("this version of pyfuse3 is not supported", "install pyfuse3 3.5")
+        pyfuse3._wait_fuse_readable = self._wait
+        self._negotiation = negotiation
+        self._fd = negotiation.session_fd
         self._spins = _SPINS if len(os.sched_getaffinity(0)) > 1 else 1
         self._answered = 0
         self._leader: trio.lowlevel.Task | None = None
         self._parked = trio.lowlevel.ParkingLot()
         self._ended = False
-
-    def install(self) -> bool:
-        """False if this pyfuse3 does not wait in the known way: then its own loop serves, more slowly."""
-        if self._fd is None or not hasattr(pyfuse3, "_wait_fuse_readable"):
-            return False
-        pyfuse3._wait_fuse_readable = self._wait
-        return True
 
     def hand_over(self) -> None:
         """To be called by a handler before it waits: another worker takes the next request."""
@@ -52,7 +52,6 @@ class Pump:
         """End all workers that wait for a request."""
         self._ended = True
         self._parked.unpark_all()
-        assert self._fd is not None
         trio.lowlevel.notify_closing(self._fd)
 
     async def _wait(self) -> bool:
@@ -63,8 +62,11 @@ class Pump:
         if self._ended:
             return False
         self._leader = task
-        assert self._fd is not None
         self._answered += 1
+        if self._answered == 1:
+            return True  # the kernel's first request is there already
+        if self._answered == 2:
+            self._negotiation.finish()
         state = 0
         if self._answered % _TURN:
             state = poll(self._fd, self._spins, 0)
@@ -80,14 +82,3 @@ class Pump:
             self._ended = True
             self._parked.unpark_all()
         return state == POLL_READABLE or not self._ended
-
-
-def device_descriptor() -> int | None:
-    """The descriptor of this process's FUSE device, which pyfuse3 does not tell."""
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            if os.readlink(f"/proc/self/fd/{name}") == "/dev/fuse":
-                return int(name)
-        except OSError:
-            continue
-    return None

@@ -11,8 +11,6 @@ import stat
 
 import pyfuse3
 
-from fusecrypt.mount.handles import FileHandle
-from fusecrypt.native import stat_fd
 from fusecrypt.tree import attributes
 from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import Tree
@@ -25,12 +23,11 @@ def without_set_id(mode: int) -> int:
     return mode & ~stat.S_ISUID
 
 
-def clear_set_id(handle: FileHandle) -> None:
-    """Before the first write through a handle of a caller other than root."""
-    handle.set_id_cleared = True
-    mode = stat_fd(handle.file.fd, False).mode
+def clear_set_id(fd: int) -> None:
+    """After a write or truncation of a lower file by a caller other than root. Raises OSError."""
+    mode = os.fstat(fd).st_mode
     if without_set_id(mode) != mode:
-        os.fchmod(handle.file.fd, stat.S_IMODE(without_set_id(mode)))
+        os.fchmod(fd, stat.S_IMODE(without_set_id(mode)))
 
 
 class SetAttributes:

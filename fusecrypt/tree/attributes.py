@@ -43,6 +43,15 @@ def truncate(tree: Tree, node: Node, size: int) -> None:
         tree.close_file(node)
 
 
+def has_default_acl(tree: Tree, node: Node) -> bool:
+    """Whether new objects in this directory get their permissions from a default ACL."""
+    try:
+        os.getxattr(by_descriptor(tree.directories.fd(node)), "system.posix_acl_default")
+    except OSError:
+        return False
+    return True
+
+
 def list_xattrs(tree: Tree, node: Node) -> list[bytes]:
     """Names of extended attributes; fusecrypt's own shows in the encrypted view only. Raises OSError."""
     with tree.handle(node) as fd:

@@ -1,0 +1,75 @@
+"""Mount the file system itself: ask the kernel, or fusermount3 where we are not root, for a FUSE device."""
+
+from __future__ import annotations
+
+import array
+import ctypes
+import os
+import socket
+import subprocess
+from collections.abc import Collection
+
+from fusecrypt.errors import TreeError, UnsupportedSystemError
+from fusecrypt.mount.mounts import FSTYPE
+
+_MS_FLAGS = {
+    "ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "sync": 16, "dirsync": 128, "noatime": 1024,
+    "nodiratime": 2048, "relatime": 1 << 21, "strictatime": 1 << 24,
+}  # fmt: skip
+_FUSE_DATA = ("default_permissions", "allow_other")
+
+
+def mount_device(source: str, mountpoint: str, options: Collection[str]) -> int:
+    """Mount and return the descriptor of the FUSE device, on which the kernel's first request waits.
+
+    ``options`` are words like ``ro`` or ``allow_other``. Raises TreeError, UnsupportedSystemError.
+    """
+    if os.geteuid() == 0 and "auto_unmount" not in options:
+        return _mount_as_root(source, mountpoint, options)
+    return _mount_by_fusermount(source, mountpoint, options)
+
+
+def _mount_as_root(source: str, mountpoint: str, options: Collection[str]) -> int:
+    try:
+        device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise UnsupportedSystemError(
+            f"cannot open /dev/fuse: {error.strerror}", "load the module: `modprobe fuse`"
+        ) from None
+    flags = 0
+    for word in options:
+        flags |= _MS_FLAGS.get(word, 0)
+    data = [f"fd={device}", "rootmode=40000", "user_id=0", "group_id=0"]
+    data += [word for word in _FUSE_DATA if word in options]
+    libc = ctypes.CDLL(None, use_errno=True)
+    arguments = (source, mountpoint, FSTYPE)
+    if libc.mount(*map(os.fsencode, arguments), ctypes.c_ulong(flags), ",".join(data).encode()):
+        os.close(device)
+        raise TreeError(f"cannot mount on {mountpoint}: {os.strerror(ctypes.get_errno())}")
+    return device
+
+
+def _mount_by_fusermount(source: str, mountpoint: str, options: Collection[str]) -> int:
+    """fusermount3 sends the device back over a socket; with auto_unmount it stays to watch that socket."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    escaped = source.replace("\\", "\\\\").replace(",", "\\,")
+    words = ",".join((*sorted(options), "subtype=fusecrypt", f"fsname={escaped}"))
+    command = ["fusermount3", "-o", words, "--", mountpoint]
+    with theirs:
+        environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
+        try:
+            subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(),))
+        except FileNotFoundError:
+            raise UnsupportedSystemError(
+                "fusermount3 is not installed", "install the package fuse3"
+            ) from None
+    _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(4))
+    if not ancillary:
+        raise TreeError(f"fusermount3 did not mount on {mountpoint}; its message is above")
+    if "auto_unmount" in options:
+        ours.detach()  # closed with this process, which is what fusermount3 waits for
+    else:
+        ours.close()
+    device = array.array("i", ancillary[0][2])[0]
+    os.set_inheritable(device, False)
+    return device
