@@ -1,0 +1,163 @@
+"""Enrolling and opening TPM slots: which policy, PIN and parent, and in which order they are asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fusecrypt.errors import UsageError
+from fusecrypt.keys.crypto import random_secret
+from fusecrypt.keys.errors import KeyFileError, SlotError
+from fusecrypt.keys.slots.kdf import Argon2
+from fusecrypt.keys.slots.slot import Slot
+from fusecrypt.keys.slots.tpm2 import DIRECT, SPLIT, TYPE, Parent, TPM2Body, split_key, split_pin
+from fusecrypt.keys.tpm import policy
+from fusecrypt.keys.tpm.errors import LastAttemptError, LockedOutError, WrongPINError
+from fusecrypt.keys.tpm.facts import lockout
+from fusecrypt.keys.tpm.policy import PCRPolicy, SignedPolicy
+from fusecrypt.keys.tpm.seal import Policy, seal, seal_for, signer, unseal
+from fusecrypt.keys.tpm.session import SRK, TPM, name_of
+from fusecrypt.native import Secret
+
+_SEALED = 32
+
+
+@dataclass(frozen=True)
+class TPM2Enrolment:
+    """A TPM, and for new slots what they are bound to: by default to the machine alone.
+
+    ``pcrs`` are literal (bank, numbers) whose present values count; ``signed`` names whose approval
+    counts, ``approvals`` is the octets of the signature file; ``spare`` is the TPM2B_PUBLIC of another
+    TPM's storage key. ``forced`` allows PCRs that say nothing, ``last_attempt`` spends the last one.
+    """
+
+    tpm: TPM
+    pin: Secret | None = None
+    pcrs: tuple[str, tuple[int, ...]] | None = None
+    signed: SignedPolicy | None = None
+    approvals: bytes = b""
+    spare: bytes | None = None
+    forced: bool = False
+    last_attempt: bool = False
+    type: str = TYPE
+
+    def like(self, body: TPM2Body) -> TPM2Enrolment:
+        """This TPM and PIN, bound as an existing slot is, to the present values: for resealing."""
+        if (body.pin is None) != (self.pin is None):
+            raise SlotError(
+                "the slot has a PIN" if body.pin else "the slot has no PIN", "give it its PIN alone"
+            )
+        pcrs = (body.pcr.bank, body.pcr.pcrs) if body.pcr else None
+        return TPM2Enrolment(
+            self.tpm, self.pin, pcrs, body.signed, self.approvals, None, self.forced, self.last_attempt
+        )
+
+    def enrol(self, volume: bytes, volume_key: Secret) -> tuple[TPM2Body, Secret | None]:
+        """Seal, unseal again and compare, and give the slot's body.
+
+        For a spare TPM the comparison is impossible. Raises TPMError, UsageError for PCRs that are not
+        in use, SlotError if what was sealed does not come back.
+        """
+        pcr = self._literal()
+        name = bytes(signer(self.tpm, self.signed.pubkey).get_name()) if self.signed else None
+        digest = policy.combined(name, self.signed.ref if self.signed else b"", pcr, self.pin is not None)
+        parent = self._parent()
+        kdf, auth, share = self._split_pin()
+        sealed = volume_key.part(0, len(volume_key)) if share is None else random_secret(_SEALED)
+        with sealed:
+            make = seal if self.spare is None else seal_for
+            blob = make(self.tpm, parent, sealed, auth=auth, policy=digest)
+            mode = DIRECT if share is None else SPLIT
+            body = TPM2Body(mode, blob, digest, parent, pcr, self.signed, kdf)
+            if self.spare is None:
+                with self._unseal(body, auth) as again:
+                    if again != sealed:
+                        raise SlotError("the TPM does not give back what it sealed: nothing was changed")
+            return body, None if share is None else split_key(sealed, share, volume)
+
+    def open(self, volume: bytes, slot: Slot) -> Secret:
+        """The volume key; a TPMError, or KeyFileError for a damaged slot.
+
+        A PIN costs one attempt if it is wrong. Raises LastAttemptError before the last one is spent.
+        """
+        body = slot.body
+        if not isinstance(body, TPM2Body):
+            raise SlotError(f"slot {slot.id} is no TPM slot")
+        if body.pin is None:
+            return self._unseal(body, None)
+        if self.pin is None:
+            raise SlotError(f"slot {slot.id} needs a PIN")
+        pair = split_pin(body.pin, self.pin)
+        if pair is None:
+            raise WrongPINError("the PIN is wrong")  # no slot is made with such an auth value
+        auth, share = pair
+        self._spare_last_attempt()
+        with auth, share, self._unseal(body, auth) as sealed:
+            if body.mode == DIRECT:
+                return sealed.part(0, len(sealed))
+            with split_key(sealed, share, volume) as key:
+                volume_key = slot.unwrap(volume, key)
+        if volume_key is None:
+            raise KeyFileError(f"slot {slot.id}: the TPM opened it, but its wrapped key is damaged")
+        return volume_key
+
+    def _unseal(self, body: TPM2Body, auth: Secret | None) -> Secret:
+        met = None
+        if body.policy:
+            met = Policy(
+                body.policy, body.pcr, body.signed, self._approvals(body.signed), body.pin is not None
+            )
+        try:
+            return unseal(self.tpm, self.tpm.pinned(body.parent), body.blob, auth=auth, policy=met)
+        except WrongPINError as error:
+            left = lockout(self.tpm).left
+            raise WrongPINError("the PIN is wrong", f"attempts left: {left}", error.code) from error
+        except LockedOutError as error:
+            raise self._locked_out(error.code) from error
+
+    def _approvals(self, signed: SignedPolicy | None) -> list[policy.Approval]:
+        if signed is None or not self.approvals:
+            return []
+        return policy.parse_approvals(self.approvals, signed.bank, signed.pcrs)
+
+    def _literal(self) -> PCRPolicy | None:
+        if self.pcrs is None:
+            return None
+        if self.spare is not None:
+            raise UsageError("the PCR values of another machine are not known here", "use a signed policy")
+        bank, numbers = self.pcrs
+        values = self.tpm.pcrs(bank, numbers)
+        idle = policy.unset(values)
+        if idle and not self.forced:
+            raise UsageError(f"PCR {', '.join(map(str, idle))} is not in use: binding to it means nothing")
+        return PCRPolicy(bank, values)
+
+    def _parent(self) -> Parent:
+        if self.spare is None:
+            return self.tpm.storage_key()
+        return Parent(SRK, name_of(self.spare), self.spare)
+
+    def _split_pin(self) -> tuple[Argon2 | None, Secret | None, Secret | None]:
+        if self.pin is None:
+            return None, None, None
+        while True:
+            kdf = Argon2.new()
+            pair = split_pin(kdf, self.pin)
+            if pair is not None:
+                return kdf, *pair
+
+    def _spare_last_attempt(self) -> None:
+        figures = lockout(self.tpm)
+        if figures.locked:
+            raise self._locked_out(0)
+        if figures.left <= 1 and not self.last_attempt:
+            raise LastAttemptError(
+                "one attempt is left before the TPM locks; it is not spent unasked",
+                f"an attempt is given back after {figures.seconds_per_try} s; or use another slot",
+            )
+
+    def _locked_out(self, code: int) -> LockedOutError:
+        seconds = lockout(self.tpm).seconds_per_try
+        hint = (
+            f"an attempt is given back after {seconds} s; this says nothing about the PIN; use another slot"
+        )
+        return LockedOutError("the TPM is locked out after wrong attempts", hint, code)
