@@ -230,7 +230,8 @@ class Operations(pyfuse3.Operations):
             handle.file.write(offset, data)
         if not handle.set_id_cleared:
             handle.set_id_cleared = True
-            clear_set_id(handle.file.fd)
+            if clear_set_id(handle.file.fd):
+                pyfuse3.invalidate_inode(handle.node.number, attr_only=True)
         return len(data)
 
     async def _truncate(self, node: Node, size: int, ctx: pyfuse3.RequestContext) -> None:

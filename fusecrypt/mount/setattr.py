@@ -23,11 +23,16 @@ def without_set_id(mode: int) -> int:
     return mode & ~stat.S_ISUID
 
 
-def clear_set_id(fd: int) -> None:
-    """After a write or truncation of a lower file by a caller other than root. Raises OSError."""
+def clear_set_id(fd: int) -> bool:
+    """After a write or truncation of a lower file by a caller other than root. Raises OSError.
+
+    Returns whether the mode has changed.
+    """
     mode = os.fstat(fd).st_mode
-    if without_set_id(mode) != mode:
-        os.fchmod(fd, stat.S_IMODE(without_set_id(mode)))
+    if without_set_id(mode) == mode:
+        return False
+    os.fchmod(fd, stat.S_IMODE(without_set_id(mode)))
+    return True
 
 
 class SetAttributes:
