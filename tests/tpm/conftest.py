@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import tempfile
 import time
@@ -27,15 +28,17 @@ class SoftwareTPM:
 
     def start(self) -> None:
         """Start it, or start it again with the same state, as a reboot does."""
-        socket = self.directory / "s"
-        socket.unlink(missing_ok=True)
+        path = self.directory / "s"
+        for name in ("s", "s.ctrl"):
+            (self.directory / name).unlink(missing_ok=True)
         (self.directory / "state").mkdir(exist_ok=True)
         command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.directory / 'state'}"]
-        command += ["--ctrl", f"type=unixio,path={socket}.ctrl", "--server", f"type=unixio,path={socket}"]
+        command += ["--ctrl", f"type=unixio,path={path}.ctrl", "--server", f"type=unixio,path={path}"]
         command += ["--flags", "not-need-init,startup-clear"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
-        while not socket.exists():
+        # A socket's name is there a moment before anything listens on it.
+        while not (_listens(path) and _listens(path.with_name("s.ctrl"))):
             assert self._process.poll() is None, "swtpm ended at once"
             assert time.monotonic() < deadline, "swtpm does not listen"
             time.sleep(0.002)
@@ -55,6 +58,11 @@ class SoftwareTPM:
     def open(self) -> TPM:
         """A connection to it."""
         return TPM(self.tcti)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
 
 
 @pytest.fixture

@@ -66,7 +66,7 @@ def test_golden_trusted_keys_open(kernels: SoftwareTPM, name: str) -> None:
         assert octets(master).hex() == unsealed
         for sig, text in blobs.items():
             assert len(EncryptedBlob.parse(text.encode()).token(bytes.fromhex(sig), master).key) == 64
-        _nothing_is_left(tpm)
+        nothing_is_left(tpm)
 
 
 def test_a_handmade_trusted_key_opens(kernels: SoftwareTPM) -> None:
@@ -85,7 +85,7 @@ def test_a_policy_of_other_firmware_names_its_pcr(kernels: SoftwareTPM) -> None:
         with pytest.raises(PolicyChangedError) as caught:
             unseal_master(tpm, key, KernelAuth())
         assert "--master-pcrs" in caught.value.hint
-        _nothing_is_left(tpm)
+        nothing_is_left(tpm)
 
 
 def test_wrong_auth_values_are_told(kernels: SoftwareTPM) -> None:
@@ -97,7 +97,7 @@ def test_wrong_auth_values_are_told(kernels: SoftwareTPM) -> None:
         key, _, _ = _captured("trusted-keyauth")
         with pytest.raises(TPMError):
             unseal_master(tpm, key, KernelAuth())
-        _nothing_is_left(tpm)
+        nothing_is_left(tpm)
 
 
 @pytest.mark.parametrize("auth", [None, secret(bytes(range(20)))])
@@ -107,7 +107,7 @@ def test_our_blobs_have_the_kernels_form(tpm: TPM, auth: Any) -> None:
     assert (key.empty_auth is True) == (auth is None)
     assert len(key.encode()) <= 512
     assert unseal_master(tpm, TPMKey.parse(key.encode()), KernelAuth(blobauth=auth)) == MASTER
-    _nothing_is_left(tpm)
+    nothing_is_left(tpm)
 
 
 def test_the_form_before_linux_5_13(tpm: TPM) -> None:
@@ -126,7 +126,7 @@ def test_the_form_before_linux_5_13(tpm: TPM) -> None:
 def test_a_parent_in_the_owner_hierarchy(tpm: TPM) -> None:
     key = replace(seal(tpm, tpm.storage_key(), MASTER), parent=OWNER)
     assert unseal_master(tpm, key, KernelAuth()) == MASTER
-    _nothing_is_left(tpm)
+    nothing_is_left(tpm)
 
 
 def test_octets_that_are_no_trusted_key_are_refused(tpm: TPM) -> None:
@@ -146,7 +146,7 @@ def test_auth_values_as_the_kernel_reads_them() -> None:
         parse_handle("0x80000000")
 
 
-def _nothing_is_left(tpm: TPM) -> None:
+def nothing_is_left(tpm: TPM) -> None:
     """No transient object and no session stays in the TPM."""
     for first in (0x80000000, 0x02000000, 0x03000000):
         _, answer = tpm.call("get_capability", tpm.lib.TPM2_CAP.HANDLES, first, 32)
