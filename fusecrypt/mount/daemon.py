@@ -21,7 +21,7 @@ from fusecrypt import native
 from fusecrypt.errors import FusecryptError, UsageError
 from fusecrypt.mount.config import READY, MountConfig, receive
 from fusecrypt.mount.device import mount_device
-from fusecrypt.mount.mounts import defers_errors
+from fusecrypt.mount.mounts import is_remote
 from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.mount.operations import Operations
 from fusecrypt.mount.pump import WORKERS, Pump
@@ -79,7 +79,7 @@ def _set_up_log(config: MountConfig) -> None:
 
 def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
     tree = Tree(root_fd, config.policy)
-    operations = Operations(tree, lazy_errors=defers_errors(root_fd))
+    operations = Operations(tree, remote=is_remote(root_fd))
     negotiation = Negotiation(mount_device(config.lower, config.mountpoint, config.options))
     try:
         pyfuse3.init(operations, f"/dev/fd/{negotiation.session_fd}", set())

@@ -26,10 +26,11 @@ class FileHandle:
         self.set_id_cleared = by_root  # root's writes leave set-id bits alone
         self._waits = False
 
-    def read_now(self, buffer: memoryview, offset: int, n: int) -> int:
+    def read_now(self, buffer: memoryview, offset: int, n: int, slow_lower: bool) -> int:
         """Read without waiting for a disk; BlockingIOError if that is not possible.
 
-        Where the lower file system cannot tell (EOPNOTSUPP, such as tmpfs), the read is simply done.
+        Where the lower file system cannot tell (EOPNOTSUPP), the read is simply done on a local one (such
+        as tmpfs), and counts as waiting on a slow one (such as NFS).
         """
         if not self._waits:
             try:
@@ -38,6 +39,8 @@ class FileHandle:
                 if error.errno != errno.EOPNOTSUPP:
                     raise
                 self._waits = True
+        if slow_lower:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return self.file.read_into(buffer, offset, n)
 
     def _stamp(self) -> tuple[int, int, int]:

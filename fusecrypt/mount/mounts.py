@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 FSTYPE = "fuse.fusecrypt"
 
-_DEFERRING = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "glusterfs", "fuse"})
+_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "glusterfs", "fuse"})
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,10 @@ def mount_at(path: str) -> MountPoint | None:
     return next((m for m in reversed(mount_table()) if m.path == path), None)
 
 
-def defers_errors(fd: int) -> bool:
-    """Whether the file system of ``fd`` may report a failed write only at close (network and FUSE ones)."""
+def is_remote(fd: int) -> bool:
+    """Whether the file system of ``fd`` is a network or FUSE one: it may be slow, and may report a failed
+    write only at close."""
     device = os.fstat(fd).st_dev
     name = f"{os.major(device)}:{os.minor(device)}"
     kinds = {m.fstype for m in mount_table() if m.device == name}
-    return any(kind.partition(".")[0] in _DEFERRING for kind in kinds)
+    return any(kind.partition(".")[0] in _REMOTE for kind in kinds)

@@ -38,8 +38,8 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = False
     enable_acl = True
 
-    def __init__(self, tree: Tree, *, writeback: bool = True, lazy_errors: bool = False) -> None:
-        """``lazy_errors``: the lower file system may report a failed write only when the file is closed.
+    def __init__(self, tree: Tree, *, writeback: bool = True, remote: bool = False) -> None:
+        """``remote``: the lower file system is slow, and may report a failed write only at close.
 
         ``before_waiting`` is called by a request that goes to a thread.
         """
@@ -49,7 +49,7 @@ class Operations(pyfuse3.Operations):
         self.tree = tree
         self.handles = Handles()
         self._gates = Gates()
-        self._lazy_errors = lazy_errors
+        self._remote = remote
         self._for_others = os.geteuid() == 0
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER))
 
@@ -212,7 +212,7 @@ class Operations(pyfuse3.Operations):
             try:
                 # The reply is sent before anybody else can use the buffer.
                 buffer = self._buffer
-                return buffer[: handle.read_now(buffer, offset, size)]
+                return buffer[: handle.read_now(buffer, offset, size, self._remote)]
             except BlockingIOError:
                 pass
         self.before_waiting()
@@ -258,7 +258,7 @@ class Operations(pyfuse3.Operations):
 
     @async_handler
     async def flush(self, fh: int) -> None:
-        if not self._lazy_errors:
+        if not self._remote:
             # Nothing is deferred here or below: the kernel need not ask again.
             raise pyfuse3.FUSEError(errno.ENOSYS)
         copy = os.dup(self.handles.file(fh).file.fd)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -67,9 +68,10 @@ class Node:
 
 
 class NodeTable:
-    """All living nodes."""
+    """All living nodes. ``on_drop`` is told of each one that goes."""
 
     def __init__(self, root: Stat) -> None:
+        self.on_drop: Callable[[Node], None] = lambda node: None
         self.root = Node(root, ROOT_NUMBER)
         self.root.refs = 1
         self._by_number = {ROOT_NUMBER: self.root}
@@ -111,6 +113,7 @@ class NodeTable:
             self._by_number.pop(node.number, None)
             if self._by_identity.get((node.dev, node.ino)) is node:
                 del self._by_identity[node.dev, node.ino]
+            self.on_drop(node)
             if node.pin >= 0:
                 os.close(node.pin)
                 node.pin = -1

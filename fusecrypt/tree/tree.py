@@ -63,6 +63,7 @@ class Tree:
         self.nodes = NodeTable(stat_fd(root_fd, False))
         self.root = self.nodes.root
         self.directories = Directories(self.root, root_fd)
+        self.nodes.on_drop = self.directories.drop
 
     def close(self) -> None:
         """Close every descriptor. Open files are to be released before."""
@@ -102,8 +103,6 @@ class Tree:
 
     def forget(self, node: Node, n: int = 1) -> None:
         """Drop ``n`` references."""
-        if node.refs <= n and node.is_directory:
-            self.directories.drop(node)
         self.nodes.release(node, n)
 
     def stat(self, node: Node) -> Seen:
