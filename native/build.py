@@ -59,7 +59,7 @@ def make() -> FFI:
         sources=sorted(str(path) for path in NATIVE.glob("*.c")),
         include_dirs=[str(NATIVE)],
         libraries=["gcrypt", *(["IPSec_MB"] if ipsec_mb else [])],
-        define_macros=[("FC_IPSEC_MB", "1")] if ipsec_mb else [],
+        define_macros=[("_GNU_SOURCE", "1"), *([("FC_IPSEC_MB", "1")] if ipsec_mb else [])],
         extra_compile_args=COMPILE,
         extra_link_args=LINK,
     )

@@ -3,7 +3,6 @@
  * Whole extents go straight between the file and the caller's memory or the scratch; the extents at
  * the two ends of a request, which may be partial, take a detour.
  */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <errno.h>
@@ -163,7 +162,7 @@ fc_read(const fc_file_key *key, const fc_lower *lower, uint64_t offset, uint8_t 
     if (offset >= lower->size || n == 0)
         return 0;
     uint64_t end = n < lower->size - offset ? offset + n : lower->size;
-    if (n > SSIZE_MAX - 2 * FC_EXTENT)
+    if (n > SSIZE_MAX - (size_t)2 * FC_EXTENT)
         return -EINVAL;
     int error = check_end(lower, end);
     if (error)

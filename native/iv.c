@@ -113,20 +113,20 @@ static void
 eight_ivs(const uint8_t root_iv[16], struct decimal *number, uint8_t iv[LANES][16])
 {
     lanes m[16] = {{0}}, s[4];
-    for (int word = 0; word < 4; word++)
+    for (size_t word = 0; word < 4; word++)
         m[word] += load_le(root_iv + 4 * word);
-    for (int lane = 0; lane < LANES; lane++) {
+    for (size_t lane = 0; lane < LANES; lane++) {
         uint8_t field[16] = {0};
         memcpy(field, number->text, FIELD_DIGITS);
-        for (int word = 0; word < 4; word++)
+        for (size_t word = 0; word < 4; word++)
             m[4 + word][lane] = load_le(field + 4 * word);
         decimal_increment(number);
     }
     m[8] += 0x80;    /* the end of the message */
     m[14] += 8 * 32; /* its length in bits */
     compress(m, s);
-    for (int lane = 0; lane < LANES; lane++)
-        for (int word = 0; word < 4; word++)
+    for (size_t lane = 0; lane < LANES; lane++)
+        for (size_t word = 0; word < 4; word++)
             store_le(iv[lane] + 4 * word, s[word][lane]);
 }
 

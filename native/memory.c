@@ -1,5 +1,4 @@
 /* Memory for keys: locked, left out of core dumps and of forked children, wiped when released. */
-#define _GNU_SOURCE
 #include "fusecrypt.h"
 
 #include <errno.h>
@@ -136,7 +135,9 @@ static void
 after_fork_in_child(void)
 {
     for (struct chunk *c = chunks; c; c = c->next) {
-        mmap(c->base, c->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+        if (mmap(c->base, c->size, PROT_READ | PROT_WRITE, kind, -1, 0) == MAP_FAILED)
+            abort(); /* a use of these addresses would end the child later */
         c->used = c->size;
     }
     memset(released, 0, sizeof released);

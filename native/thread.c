@@ -1,5 +1,4 @@
 /* The state of each thread: cipher schedules and scratch, so that no request allocates. */
-#define _GNU_SOURCE
 #include "internal.h"
 
 #include <gcrypt.h>

@@ -1,0 +1,65 @@
+/* Many threads with the same key: the same octets, nothing leaked when they end. */
+#include "check.h"
+
+#include <pthread.h>
+#include <string.h>
+
+#define THREADS 8
+#define EXTENTS 20
+
+struct work {
+    struct pair pair;
+    fc_file_key *key;
+    fc_cipher *cipher;
+    uint8_t expected[EXTENTS * FC_EXTENT];
+};
+
+static void *
+worker(void *p)
+{
+    const struct work *w = p;
+    uint8_t *out = calloc(EXTENTS, FC_EXTENT);
+    EXPECT(out, "memory");
+    for (int round = 0; round < 4; round++) {
+        EXPECT(fc_extents_encrypt(w->key, 3, out, out, EXTENTS) == 0, "cipher %d", w->pair.code);
+        EXPECT(memcmp(out, w->expected, sizeof w->expected) == 0, "cipher %d", w->pair.code);
+        EXPECT(fc_ecb_encrypt(w->cipher, out, out, 64) == 0, "cipher %d", w->pair.code);
+        EXPECT(fc_ecb_decrypt(w->cipher, out, out, 64) == 0, "cipher %d", w->pair.code);
+        EXPECT(fc_extents_decrypt(w->key, 3, out, out, EXTENTS) == 0, "cipher %d", w->pair.code);
+        fc_file_key *own = check_key(w->pair, 15);
+        EXPECT(fc_extents_encrypt(own, 0, w->expected, out, 1) == 0, "cipher %d", w->pair.code);
+        fc_file_key_free(own);
+        memset(out, 0, sizeof w->expected);
+    }
+    free(out);
+    return NULL;
+}
+
+static void
+together(struct work *w)
+{
+    const uint8_t key[FC_KEY] = {5};
+    pthread_t thread[THREADS];
+    w->key = check_key(w->pair, 14);
+    EXPECT(fc_cipher_new(w->pair.code, w->pair.key_bytes, key, &w->cipher) == 0, "cipher %d", w->pair.code);
+    memset(w->expected, 0, sizeof w->expected);
+    EXPECT(fc_extents_encrypt(w->key, 3, w->expected, w->expected, EXTENTS) == 0, "cipher %d", w->pair.code);
+    for (size_t i = 0; i < THREADS; i++)
+        EXPECT(pthread_create(&thread[i], NULL, worker, w) == 0, "thread %zu", i);
+    for (size_t i = 0; i < THREADS; i++)
+        pthread_join(thread[i], NULL);
+    fc_file_key_free(w->key);
+    fc_cipher_free(w->cipher);
+}
+
+void
+check_threads(void)
+{
+    struct work *w = calloc(1, sizeof *w);
+    EXPECT(w, "memory");
+    for (size_t i = 0; i < check_pair_count; i++) {
+        w->pair = check_pairs[i];
+        together(w);
+    }
+    free(w);
+}
