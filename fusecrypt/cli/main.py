@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 
 import click
@@ -35,7 +34,6 @@ for command in (mount, umount):
 
 def main() -> None:
     """Run the command line and exit with a documented status; expected failures show no traceback."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a core dump could hold a passphrase
     try:
         status = fusecrypt.main(standalone_mode=False)
     except FusecryptError as error:

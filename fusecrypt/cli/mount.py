@@ -17,7 +17,7 @@ from fusecrypt.errors import UnsupportedSystemError, UsageError
 from fusecrypt.keys.token import DEFAULT_SALT, FNEK_SALT, AuthToken
 from fusecrypt.mount import spawn
 from fusecrypt.mount.config import MountConfig
-from fusecrypt.native import Secret
+from fusecrypt.native import Secret, harden_process
 from fusecrypt.tree.resolve import Candidates, Resolution, resolve
 from fusecrypt.tree.survey import survey_steps
 
@@ -61,6 +61,7 @@ def mount(
       key=passphrase:passphrase_passwd_file=FILE ...
     and the usual ones: ro allow_other nosuid nodev noexec ...
     """
+    harden_process()
     options = mount_options.parse(words)
     spawn.check_places(lower, mountpoint)
     root_fd = _open_lower(lower, options)

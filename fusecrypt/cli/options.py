@@ -10,7 +10,7 @@ from fusecrypt.tree.resolve import Options
 
 _FUSE_FLAGS = frozenset(
     (
-        "ro rw allow_other allow_root auto_unmount suid nosuid dev nodev exec noexec atime noatime relatime "
+        "ro rw allow_other auto_unmount suid nosuid dev nodev exec noexec atime noatime relatime "
         "norelatime strictatime diratime nodiratime sync async dirsync default_permissions"
     ).split()
 )

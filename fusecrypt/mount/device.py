@@ -58,12 +58,14 @@ def _mount_by_fusermount(source: str, mountpoint: str, options: Collection[str])
     with theirs:
         environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
         try:
-            subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(),))
+            helper = subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(),))
         except FileNotFoundError:
             raise UnsupportedSystemError(
                 "fusermount3 is not installed", "install the package fuse3"
             ) from None
     _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(4))
+    if "auto_unmount" not in options or not ancillary:
+        helper.wait()
     if not ancillary:
         raise TreeError(f"fusermount3 did not mount on {mountpoint}; its message is above")
     if "auto_unmount" in options:

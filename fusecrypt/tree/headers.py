@@ -11,7 +11,7 @@ from fusecrypt.errors import DamagedError, FormatError, KeyNotFoundError, NotEcr
 from fusecrypt.native import FileKey
 from fusecrypt.ondisk import header as ondisk
 from fusecrypt.ondisk.header import Header
-from fusecrypt.ondisk.packets import PassphrasePacket
+from fusecrypt.ondisk.packets import Packet, PassphrasePacket
 from fusecrypt.tree.policy import Policy
 
 _NO_ATTRIBUTE = (errno.ENODATA, errno.EOPNOTSUPP)
@@ -75,8 +75,13 @@ def unlock(header: Header, policy: Policy) -> FileKey:
         if token is not None:
             cipher = packet.cipher
             return FileKey.unwrap(cipher.code, cipher.key_bytes, token.key, packet.wrapped_fek)
-    wanted = ", ".join(p.signature.hex() for p in header.packets) or "no key at all"
+    wanted = ", ".join(map(_name_key, header.packets)) or "no key at all"
     raise KeyNotFoundError(f"the file is encrypted for {wanted}", "give the passphrase of one of these keys")
+
+
+def _name_key(packet: Packet) -> str:
+    kind = "" if isinstance(packet, PassphrasePacket) else "ecryptfsd's public key "
+    return kind + packet.signature.hex()
 
 
 def new_header(policy: Policy, key: FileKey, size: int = 0, marker: int | None = None) -> Header:

@@ -126,6 +126,11 @@ def _check_every_key_fits(survey: Survey, candidates: Sequence[Candidates], opti
     if not candidates:
         raise UsageError("no key was given", "name a passphrase file with --passfile")
     idle = _idle(survey, candidates, options) if survey.is_ecryptfs else []
+    if idle and not survey.profiles and not survey.names:
+        raise KeyNotFoundError(
+            f"all {survey.public_key_files} files found are encrypted for public keys of ecryptfsd",
+            "such files cannot be opened with a passphrase",
+        )
     if idle:
         given = [t.signature for c in idle for t in c.tokens]
         raise KeyNotFoundError(
