@@ -26,7 +26,7 @@ class SoftwareTPM:
         """How to reach it."""
         return f"swtpm:path={self.directory / 's'}"
 
-    def start(self) -> None:
+    def start(self, flags: str = "not-need-init,startup-clear") -> None:
         """Start it, or start it again with the same state, as a reboot does."""
         path = self.directory / "s"
         for name in ("s", "s.ctrl"):
@@ -34,7 +34,7 @@ class SoftwareTPM:
         (self.directory / "state").mkdir(exist_ok=True)
         command = ["swtpm", "socket", "--tpm2", "--tpmstate", f"dir={self.directory / 'state'}"]
         command += ["--ctrl", f"type=unixio,path={path}.ctrl", "--server", f"type=unixio,path={path}"]
-        command += ["--flags", "not-need-init,startup-clear"]
+        command += ["--flags", flags]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         deadline = time.monotonic() + 10
         # A socket's name is there a moment before anything listens on it.

@@ -8,31 +8,36 @@ from pathlib import Path
 
 from tpm2_pytss import PyTCTI  # type: ignore[import-untyped] # it has none
 
-Tamper = Callable[[bytes, bytes], bytes]
-"""From a command and its answer to what the caller gets instead."""
+Answer = bytes
 
 
-def refuse(code: int, command: int = 0, times: int = 1 << 30) -> Tamper:
-    """Answer a command (any, if 0) with a code, so many times."""
+def refuse(code: int, command: int = 0, times: int = 1 << 30) -> Callable[[bytes], Answer | None]:
+    """Answer a command (any, if 0) with a code, so many times, in the TPM's place."""
     left = times
 
-    def tamper(sent: bytes, answer: bytes) -> bytes:
+    def instead(sent: bytes) -> Answer | None:
         nonlocal left
         if left == 0 or (command and int.from_bytes(sent[6:10], "big") != command):
-            return answer
+            return None
         left -= 1
         return b"\x80\x01" + (10).to_bytes(4, "big") + code.to_bytes(4, "big")
 
-    return tamper
+    return instead
 
 
 class Recorder(PyTCTI):  # type: ignore[misc] # the base has no types
-    """Speaks to swtpm's socket. ``traffic`` is all that passed on the bus, both ways."""
+    """Speaks to swtpm's socket. ``traffic`` is all that passed on the bus, both ways.
+
+    ``instead`` may answer a command that then does not reach the TPM, ``tamper`` change an answer.
+    """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.traffic: list[bytes] = []
-        self.tamper: Tamper = lambda _, answer: answer
+        self.instead: Callable[[bytes], Answer | None] = lambda _: None
+        self.tamper: Callable[[bytes, Answer], Answer] = lambda _, answer: answer
+        self._command = b""
+        self._answer: Answer | None = None
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(path))
 
@@ -40,10 +45,14 @@ class Recorder(PyTCTI):  # type: ignore[misc] # the base has no types
         """Send a command."""
         self._command = bytes(command)
         self.traffic.append(self._command)
-        self._socket.sendall(self._command)
+        self._answer = self.instead(self._command)
+        if self._answer is None:
+            self._socket.sendall(self._command)
 
     def do_receive(self, timeout: int) -> bytes:
         """Receive an answer: ten octets of header, whose third to sixth are the size of all."""
+        if self._answer is not None:
+            return self._answer
         answer = self._octets(10)
         answer += self._octets(int.from_bytes(answer[2:6], "big") - 10)
         self.traffic.append(answer)

@@ -131,6 +131,12 @@ _OWNER = Row(
     "let the TPM's owner make one at 0x81000001 (tpm2_createprimary -C o, tpm2_evictcontrol)",
 )
 
+_PARENT = Row(
+    OtherTPMError,
+    "the TPM cannot use the storage key that it shows: it is another TPM, or the key's auth value is wrong",
+    f"{_RECOVER}; for a trusted key give --keyauth-file",
+)
+
 
 def plain(code: int) -> int:
     """A code without the resource manager's mark."""
@@ -147,6 +153,8 @@ def explain(code: int, command: str) -> TPMError:
     code = plain(code)
     if base(code) == 0x0A2 and command in ("create_primary", "evict_control"):
         row = _OWNER
+    elif base(code) in (0x08E, 0x0A2) and code not in ROWS and command in ("load", "import_"):
+        row = _PARENT
     elif code in ROWS or base(code) in ROWS:
         row = ROWS.get(code) or ROWS[base(code)]
     else:
