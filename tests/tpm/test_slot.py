@@ -31,7 +31,7 @@ from fusecrypt.keys.tpm.errors import (
     PolicyChangedError,
     WrongPINError,
 )
-from fusecrypt.keys.tpm.facts import insecurity, lockout, vendor
+from fusecrypt.keys.tpm.facts import insecurity, lockout, reset_lockout, vendor
 from fusecrypt.keys.tpm.policy import PCRPolicy, SignedPolicy
 from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.tpm.slot import TPM2Enrolment
@@ -128,6 +128,18 @@ def test_the_last_attempt_is_not_spent_unasked(tpm: TPM) -> None:
     assert f"{lockout(tpm).seconds_per_try} s" in locked.value.hint
     # A slot without a PIN opens all the same.
     assert Volume.open(volume.file, 2, TPM2Enrolment(tpm)).key == VOLUME.key
+
+
+def test_the_lockout_counter_is_reset_with_its_auth(tpm: TPM) -> None:
+    volume = VOLUME.add(TPM2Enrolment(tpm, PIN))
+    tpm.call("hierarchy_change_auth", tpm.lib.ESYS_TR.LOCKOUT, b"lockout")
+    with pytest.raises(WrongPINError):
+        Volume.open(volume.file, 1, TPM2Enrolment(tpm, secret("no")))
+    reset_lockout(tpm, secret("lockout"))
+    assert (lockout(tpm).failed, lockout(tpm).has_auth, lockout(tpm).advice) == (0, True, "")
+    with pytest.raises(WrongPINError):
+        reset_lockout(tpm)
+    nothing_is_left(tpm)
 
 
 def test_a_changed_pcr_is_named_and_costs_no_attempt(tpm: TPM) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fusecrypt.keys.tpm.session import TPM
+from fusecrypt.keys.tpm.session import SRK, TPM
+from fusecrypt.native import Secret
 
 _PERMANENT = 0x200
 _LOCKOUT_AUTH_SET = 0x4
@@ -51,6 +52,20 @@ def lockout(tpm: TPM) -> Lockout:
         bool(permanent & _IN_LOCKOUT),
         bool(permanent & _LOCKOUT_AUTH_SET),
     )
+
+
+def reset_lockout(tpm: TPM, auth: Secret | None = None) -> None:
+    """Set the counter of wrong attempts to zero; WrongPINError if the lockout auth is another.
+
+    A wrong lockout auth makes the TPM refuse any for ``seconds_recovery``.
+    """
+    handle = tpm.lib.ESYS_TR.LOCKOUT
+    tpm.set_auth(handle, auth)
+    try:
+        with tpm.session(tpm.pinned(tpm.parent_at(SRK))) as session:
+            tpm.call("dictionary_attack_lock_reset", handle, session1=session)
+    finally:
+        tpm.set_auth(handle, None)
 
 
 def vendor(tpm: TPM) -> str:

@@ -1,0 +1,162 @@
+"""From what a user has to the keys of a tree: one typed secret, a TPM, or a TPM with a PIN.
+
+A typed secret is tried as everything it can be, cheapest first: the tree's mount passphrase, the
+passphrase of a wrapped file, a recovery key, a slot's passphrase. A PIN is tried as nothing else, and a
+passphrase never as a PIN: each wrong PIN costs an attempt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from fusecrypt.errors import FusecryptError, SecretError
+from fusecrypt.keys.errors import SlotError, WrongSecretError
+from fusecrypt.keys.slotfile import SlotFile
+from fusecrypt.keys.slots.passphrase import PassphraseBody, PassphraseEnrolment
+from fusecrypt.keys.slots.recovery import MistypedRecoveryKeyError, RecoveryBody, RecoveryEnrolment, read_key
+from fusecrypt.keys.slots.slot import Enrolment, Slot
+from fusecrypt.keys.slots.tpm2 import TPM2Body
+from fusecrypt.keys.token import DEFAULT_SALT, FNEK_SALT, MAX_PASSPHRASE, AuthToken
+from fusecrypt.keys.tpm.session import TPM
+from fusecrypt.keys.tpm.slot import TPM2Enrolment
+from fusecrypt.keys.volume import Volume
+from fusecrypt.keys.wrapped import WrappedPassphrase
+from fusecrypt.native import Secret
+
+
+@dataclass(frozen=True)
+class Found:
+    """The keys that a secret gave, in words how, and the volume if a slot gave them."""
+
+    tokens: tuple[AuthToken, ...]
+    how: str
+    volume: Volume | None = None
+
+
+def find_keys(
+    secret: Secret,
+    sigs: Collection[bytes],
+    *,
+    salt: bytes = DEFAULT_SALT,
+    wrapped: WrappedPassphrase | None = None,
+    file: SlotFile | None = None,
+    slot: int | None = None,
+) -> Found:
+    """Try a secret as all it can be for a tree that has keys with these signatures.
+
+    With ``slot`` it is tried on that slot alone. Raises WrongSecretError if it fits nothing.
+    """
+    if slot is None:
+        tokens = matching_tokens(secret, sigs, salt)
+        if tokens:
+            return Found(tokens, "mount passphrase")
+        if wrapped is not None:
+            tokens = _from_wrapped(secret, sigs, salt, wrapped)
+            if tokens:
+                return Found(tokens, "wrapped passphrase")
+    if file is not None:
+        volume, number = open_with_secret(file, secret, slot)
+        return Found(tuple(held.token for held in volume.tokens()), f"slot {number}", volume)
+    raise WrongSecretError("the passphrase fits no key of this tree", "check the keyboard's layout")
+
+
+def passphrase_tokens(passphrase: Secret, salt: bytes = DEFAULT_SALT) -> tuple[AuthToken, ...]:
+    """The keys that ecryptfs-utils derives from a passphrase: for contents, then for names.
+
+    A salt of the user's (8 octets) stands for the content key's only; the key with the default salt is
+    given too then.
+    """
+    salts = dict.fromkeys([salt, DEFAULT_SALT, FNEK_SALT])
+    return tuple(AuthToken.from_passphrase(passphrase, each) for each in salts)
+
+
+def matching_tokens(
+    passphrase: Secret, sigs: Collection[bytes], salt: bytes = DEFAULT_SALT
+) -> tuple[AuthToken, ...]:
+    """Those keys of a passphrase that have one of the signatures; none if it cannot be a passphrase."""
+    if not 1 <= len(passphrase) <= MAX_PASSPHRASE:
+        return ()
+    return tuple(token for token in passphrase_tokens(passphrase, salt) if token.signature in sigs)
+
+
+def open_with_secret(file: SlotFile, secret: Secret, slot: int | None = None) -> tuple[Volume, int]:
+    """Open a recovery or passphrase slot; the volume and the slot's number.
+
+    Raises WrongSecretError if none opens: a MistypedRecoveryKeyError if the secret looks like a recovery
+    key whose group is wrong.
+    """
+    slots = file.slots if slot is None else (file.slot(slot),)
+    mistyped: MistypedRecoveryKeyError | None = None
+    try:
+        key = read_key(secret)
+    except MistypedRecoveryKeyError as error:
+        key, mistyped = None, error
+    attempts: list[tuple[Slot, Enrolment]] = []
+    if key is not None:
+        recovery = RecoveryEnrolment(key)
+        attempts += [(each, recovery) for each in slots if isinstance(each.body, RecoveryBody)]
+    passphrase = PassphraseEnrolment(secret, large=slot is not None)
+    attempts += [(each, passphrase) for each in slots if isinstance(each.body, PassphraseBody)]
+    refused: SlotError | None = None
+    for each, enrolment in attempts:
+        try:
+            return Volume.open(file, each.id, enrolment), each.id
+        except WrongSecretError:
+            continue
+        except SlotError as error:  # parameters that must not be used
+            refused = error
+    if refused is not None and len(attempts) == 1:
+        raise refused
+    what = "any slot" if slot is None else f"slot {slot}"
+    raise mistyped or WrongSecretError(f"the secret does not open {what}", "a TPM slot's PIN is asked apart")
+
+
+def open_with_tpm(
+    file: SlotFile, tpm: TPM, *, slot: int | None = None, approvals: bytes = b""
+) -> tuple[Volume | None, list[str]]:
+    """Try every TPM slot that has no PIN; the volume of the first that opens, and a line a refusal."""
+    refusals: list[str] = []
+    for each in _tpm_slots(file, slot, pin=False):
+        try:
+            return Volume.open(file, each.id, TPM2Enrolment(tpm, approvals=approvals)), refusals
+        except FusecryptError as error:
+            refusals.append(f"slot {each.id}: {error}")
+    return None, refusals
+
+
+def open_with_pin(
+    file: SlotFile,
+    tpm: TPM,
+    pin: Secret,
+    *,
+    slot: int | None = None,
+    approvals: bytes = b"",
+    last_attempt: bool = False,
+) -> tuple[Volume, int]:
+    """Spend a PIN on one slot: the one that is named, or the only one that has a PIN.
+
+    Raises SlotError if it is not clear which, and what the slot raises.
+    """
+    slots = _tpm_slots(file, slot, pin=True)
+    if len(slots) != 1:
+        which = "no slot" if not slots else "more than one slot"
+        raise SlotError(f"{which} has a PIN here", "name the slot: --slot N" if slots else "")
+    enrolment = TPM2Enrolment(tpm, pin, approvals=approvals, last_attempt=last_attempt)
+    return Volume.open(file, slots[0].id, enrolment), slots[0].id
+
+
+def _tpm_slots(file: SlotFile, slot: int | None, *, pin: bool) -> list[Slot]:
+    slots = file.slots if slot is None else (file.slot(slot),)
+    return [s for s in slots if isinstance(s.body, TPM2Body) and (s.body.pin is not None) == pin]
+
+
+def _from_wrapped(
+    secret: Secret, sigs: Collection[bytes], salt: bytes, wrapped: WrappedPassphrase
+) -> tuple[AuthToken, ...]:
+    try:
+        passphrase = wrapped.unwrap(secret)
+    except SecretError:
+        return ()
+    with passphrase:
+        return matching_tokens(passphrase, sigs, salt)
