@@ -17,9 +17,9 @@ from fusecrypt.keys.slots.passphrase import PassphraseBody, PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import MistypedRecoveryKeyError, RecoveryBody, RecoveryEnrolment, read_key
 from fusecrypt.keys.slots.slot import Enrolment, Slot
 from fusecrypt.keys.slots.tpm2 import TPM2Body
+from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.keys.token import DEFAULT_SALT, FNEK_SALT, MAX_PASSPHRASE, AuthToken
 from fusecrypt.keys.tpm.session import TPM
-from fusecrypt.keys.tpm.slot import TPM2Enrolment
 from fusecrypt.keys.volume import Volume
 from fusecrypt.keys.wrapped import WrappedPassphrase
 from fusecrypt.native import Secret

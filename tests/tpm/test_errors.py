@@ -15,6 +15,7 @@ from fusecrypt.errors import UnsupportedSystemError
 from fusecrypt.keys.slotfile import CONTENT
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slots.tpm2 import TPM2Body
+from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.keys.token import AuthToken
 from fusecrypt.keys.tpm.errors import (
     ROWS,
@@ -30,7 +31,6 @@ from fusecrypt.keys.tpm.errors import (
 )
 from fusecrypt.keys.tpm.seal import seal, unseal
 from fusecrypt.keys.tpm.session import TPM
-from fusecrypt.keys.tpm.slot import TPM2Enrolment
 from fusecrypt.keys.volume import Volume
 from tests.tpm.conftest import SoftwareTPM
 from tests.tpm.tcti import Recorder, refuse

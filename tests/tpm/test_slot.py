@@ -22,6 +22,7 @@ from fusecrypt.keys.errors import KeyFileError, SlotError
 from fusecrypt.keys.slotfile import CONTENT, SlotFile
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slots.tpm2 import DIRECT, SPLIT, TPM2Body, split_pin
+from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.keys.token import AuthToken
 from fusecrypt.keys.tpm import policy
 from fusecrypt.keys.tpm.errors import (
@@ -34,7 +35,6 @@ from fusecrypt.keys.tpm.errors import (
 from fusecrypt.keys.tpm.facts import insecurity, lockout, reset_lockout, vendor
 from fusecrypt.keys.tpm.policy import PCRPolicy, SignedPolicy
 from fusecrypt.keys.tpm.session import TPM
-from fusecrypt.keys.tpm.slot import TPM2Enrolment
 from fusecrypt.keys.trusted import IMPORTABLE
 from fusecrypt.keys.volume import Volume
 from fusecrypt.native import Secret
@@ -230,6 +230,9 @@ def test_signed_and_literal_pcrs_and_a_pin_together(tpm: TPM) -> None:
     approvals = owner.approve(tpm.pcrs("sha256", (11,)))
     enrolment = TPM2Enrolment(tpm, PIN, ("sha256", (7,)), signed, approvals)
     volume = VOLUME.add(enrolment)
+    steps = _body(volume).blob.policy
+    assert [code for code, _ in steps] == [0x16A, 0x17F, 0x16B]
+    assert steps[1][1].endswith(bytes.fromhex("00000001000b03800000"))
     opener = TPM2Enrolment(tpm, PIN, approvals=approvals)
     assert Volume.open(_reread(volume), 1, opener).key == VOLUME.key
     with pytest.raises(WrongPINError):
@@ -316,7 +319,7 @@ def test_neither_secret_nor_pin_is_on_the_bus(recorder: Recorder, caplog: pytest
 
 def test_no_tpm_library_is_imported_without_a_tpm(tmp_path: Path) -> None:
     program = (
-        "import sys, fusecrypt.keys.tpm.slot, fusecrypt.keys.tpm.kernel, fusecrypt.keys.volume\n"
+        "import sys, fusecrypt.keys.slots.tpm2_enrolment, fusecrypt.keys.tpm.kernel, fusecrypt.keys.volume\n"
         "assert not [name for name in sys.modules if 'tpm2_pytss' in name]"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)

@@ -15,12 +15,12 @@ from fusecrypt.keys.export import export_kernel, mount_line
 from fusecrypt.keys.slotfile import CONTENT, NAMES
 from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import MistypedRecoveryKeyError, RecoveryEnrolment, write_key
+from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.keys.token import DEFAULT_SALT, FNEK_SALT, AuthToken
 from fusecrypt.keys.tpm.errors import WrongPINError
 from fusecrypt.keys.tpm.facts import lockout
 from fusecrypt.keys.tpm.kernel import KernelAuth, unseal_master
 from fusecrypt.keys.tpm.session import TPM
-from fusecrypt.keys.tpm.slot import TPM2Enrolment
 from fusecrypt.keys.trusted import TPMKey
 from fusecrypt.keys.unlock import find_keys, open_with_pin, open_with_secret, open_with_tpm
 from fusecrypt.keys.volume import Volume

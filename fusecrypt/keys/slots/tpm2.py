@@ -1,4 +1,4 @@
-"""Slots of type ``tpm2`` as they are stored; the TPM's side is in :mod:`fusecrypt.keys.tpm`.
+"""Slots of type ``tpm2`` as they are stored; :mod:`fusecrypt.keys.slots.tpm2_enrolment` makes and opens them.
 
 ``direct``: the TPM seals the volume key itself, and there is no wrap. ``split``: the TPM seals 32
 random octets, argon2id of the PIN gives the TPM's auth value (20 octets) and a share (32), and HKDF of
@@ -13,6 +13,7 @@ from fusecrypt.keys.crypto import hkdf
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.slots.kdf import Argon2, normal
 from fusecrypt.keys.strictjson import Fields, encode_base64
+from fusecrypt.keys.tpm.parent import Parent
 from fusecrypt.keys.tpm.policy import BANKS, PCRPolicy, SignedPolicy
 from fusecrypt.keys.trusted import TPMKey
 from fusecrypt.native import Secret
@@ -26,29 +27,6 @@ AUTH = 20
 
 _SHARE = 32
 _MAX_BLOB = 4096
-_MAX_PUBLIC = 1024
-
-
-@dataclass(frozen=True)
-class Parent:
-    """The storage key a slot is sealed under: persistent handle, Name, TPM2B_PUBLIC with its size."""
-
-    handle: int
-    name: bytes
-    public: bytes
-
-    @classmethod
-    def parse(cls, fields: Fields) -> Parent:
-        """Take the object apart."""
-        fields.only("handle", "name", "public")
-        handle = int(fields.text("handle", "0x81[0-9a-f]{6}"), 16)
-        public = fields.base64("public", 10, _MAX_PUBLIC)
-        return cls(handle, fields.hexadecimal("name", 22, 66), public)
-
-    def document(self) -> dict[str, object]:
-        """The object."""
-        name, public = self.name.hex(), encode_base64(self.public)
-        return {"handle": f"0x{self.handle:08x}", "name": name, "public": public}
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ POLICY_PCR = 0x17F
 POLICY_AUTH_VALUE = 0x16B
 POLICY_AUTHORIZE = 0x16A
 START = bytes(32)
+_NULL = 0x0010
 MAX_SIGNATURES = 1 << 20
 """Octets of a signature file."""
 
@@ -113,6 +114,28 @@ def combined(key_name: bytes | None, ref: bytes, pcr: PCRPolicy | None, pin: boo
     if pcr is not None:
         digest = after_pcr(digest, pcr)
     return after_auth_value(digest) if pin else digest
+
+
+def steps(
+    signer: bytes | None, ref: bytes, pcr: PCRPolicy | None, pin: bool
+) -> tuple[tuple[int, bytes], ...]:
+    """The same policy as (command code, command body) pairs of a TPM key file, for other tools.
+
+    ``signer`` is the TPM2B_PUBLIC of the key for signed PCRs; its approvals are elsewhere, so the
+    signature in the body is the null one.
+    """
+    pairs = []
+    if signer is not None:
+        pairs.append(
+            (POLICY_AUTHORIZE, signer + len(ref).to_bytes(2, "big") + ref + _NULL.to_bytes(2, "big"))
+        )
+    if pcr is not None:
+        digest = pcr_digest(pcr.values)
+        body = len(digest).to_bytes(2, "big") + digest + selection(pcr.bank, pcr.pcrs)
+        pairs.append((POLICY_PCR, body))
+    if pairs and pin:
+        pairs.append((POLICY_AUTH_VALUE, b""))
+    return tuple(pairs)
 
 
 def changed(before: Mapping[int, bytes], now: Mapping[int, bytes]) -> str:

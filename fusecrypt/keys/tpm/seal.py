@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from fusecrypt.keys.crypto import random_secret
 from fusecrypt.keys.errors import KeyFileError
-from fusecrypt.keys.slots.tpm2 import Parent
 from fusecrypt.keys.tpm.errors import PCR_CHANGED, PolicyChangedError, TPMError
+from fusecrypt.keys.tpm.parent import Parent
 from fusecrypt.keys.tpm.policy import Approval, PCRPolicy, SignedPolicy, changed, selection
 from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.trusted import IMPORTABLE, TPMKey

@@ -8,7 +8,6 @@ outlive the connection.
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib
 import os
 import time
@@ -17,7 +16,6 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from fusecrypt.keys.slots.tpm2 import Parent
 from fusecrypt.keys.tpm.errors import (
     BUSY,
     INITIALIZE,
@@ -29,6 +27,7 @@ from fusecrypt.keys.tpm.errors import (
     explain,
     plain,
 )
+from fusecrypt.keys.tpm.parent import Parent, name_of
 from fusecrypt.keys.tpm.policy import selection
 from fusecrypt.native import Secret
 
@@ -219,15 +218,6 @@ class TPM:
             if error.code != INITIALIZE:
                 raise
             self.call("startup", self.lib.TPM2_SU.CLEAR)
-
-
-def name_of(public: bytes) -> bytes:
-    """The Name of a TPM2B_PUBLIC: its hash algorithm and the hash of what follows the size."""
-    algorithms = {0x0004: "sha1", 0x000B: "sha256", 0x000C: "sha384", 0x000D: "sha512"}
-    algorithm = algorithms.get(int.from_bytes(public[4:6], "big"))
-    if algorithm is None:
-        raise TPMError("the storage key's public part names an unknown hash")
-    return public[4:6] + hashlib.new(algorithm, public[2:]).digest()
 
 
 def _library() -> Any:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.crypto import random_secret
 from fusecrypt.keys.errors import KeyFileError, SlotError
 from fusecrypt.keys.slots.kdf import Argon2
 from fusecrypt.keys.slots.slot import Slot
-from fusecrypt.keys.slots.tpm2 import DIRECT, SPLIT, TYPE, Parent, TPM2Body, split_key, split_pin
+from fusecrypt.keys.slots.tpm2 import DIRECT, SPLIT, TYPE, TPM2Body, split_key, split_pin
 from fusecrypt.keys.tpm import policy
 from fusecrypt.keys.tpm.errors import LastAttemptError, LockedOutError, WrongPINError
 from fusecrypt.keys.tpm.facts import lockout
+from fusecrypt.keys.tpm.parent import Parent, name_of
 from fusecrypt.keys.tpm.policy import PCRPolicy, SignedPolicy
 from fusecrypt.keys.tpm.seal import Policy, seal, seal_for, signer, unseal
-from fusecrypt.keys.tpm.session import SRK, TPM, name_of
+from fusecrypt.keys.tpm.session import SRK, TPM
 from fusecrypt.native import Secret
 
 _SEALED = 32
@@ -58,14 +59,17 @@ class TPM2Enrolment:
         in use, SlotError if what was sealed does not come back.
         """
         pcr = self._literal()
-        name = bytes(signer(self.tpm, self.signed.pubkey).get_name()) if self.signed else None
-        digest = policy.combined(name, self.signed.ref if self.signed else b"", pcr, self.pin is not None)
+        key = signer(self.tpm, self.signed.pubkey) if self.signed else None
+        ref = self.signed.ref if self.signed else b""
+        pin = self.pin is not None
+        digest = policy.combined(bytes(key.get_name()) if key else None, ref, pcr, pin)
         parent = self._parent()
         kdf, auth, share = self._split_pin()
         sealed = volume_key.part(0, len(volume_key)) if share is None else random_secret(_SEALED)
         with sealed:
             make = seal if self.spare is None else seal_for
             blob = make(self.tpm, parent, sealed, auth=auth, policy=digest)
+            blob = replace(blob, policy=policy.steps(key.marshal() if key else None, ref, pcr, pin))
             mode = DIRECT if share is None else SPLIT
             body = TPM2Body(mode, blob, digest, parent, pcr, self.signed, kdf)
             if self.spare is None:
