@@ -93,10 +93,12 @@ polls(void)
     int ends[2];
     EXPECT(pipe(ends) == 0, "pipe");
     EXPECT(fc_poll(ends[0], 5, 0) == 0 && fc_poll(ends[0], 0, 1) == 0, "nothing yet");
-    EXPECT(write(ends[1], "", 1) == 1 && fc_poll(ends[0], 5, -1) == 1 && fc_poll(ends[0], 0, 0) == 1,
+    EXPECT(write(ends[1], "", 1) == 1, "write");
+    EXPECT(fc_poll(ends[0], 5, -1) == FC_POLL_READABLE && fc_poll(ends[0], 0, 0) == FC_POLL_READABLE,
            "something");
-    close(ends[0]);
     close(ends[1]);
+    EXPECT(fc_poll(ends[0], 5, -1) == FC_POLL_GONE, "the other end");
+    close(ends[0]);
 }
 
 void
