@@ -53,7 +53,8 @@ run(const fc_file_key *key, struct fc_ipsec *ipsec, enum fc_direction direction,
     struct batch *b)
 {
     fc_ivs(key->root_iv, first, b->count, b->iv);
-    if (ipsec)
+    /* One extent has nothing to be encrypted beside: then the portable engine is faster by a quarter. */
+    if (ipsec && (b->count > 1 || direction == FC_DECRYPT))
         return fc_ipsec_cbc(ipsec, &key->cipher, direction, (const uint8_t(*)[16])b->iv, b->in, b->out,
                             b->count);
     int error = 0;
