@@ -26,7 +26,6 @@ MAX_TEXT = 16384
 """Octets of the longest text: 4096 octets of payload in hex, and the words."""
 
 _LENGTHS = {"default": (20, 4096), "ecryptfs": (KEY_BYTES, KEY_BYTES), "enc32": (32, 32)}
-_MASTER_TYPES = ("user", "trusted")
 _HMAC = 32
 _IV = 16
 _MINIMUM = 32
@@ -62,9 +61,10 @@ class EncryptedBlob:
         word = words.pop(0) if len(words) == 4 else None
         master, number, digits = words
         if word is not None and word not in _LENGTHS:
-            raise KeyFileError(f"the encrypted key has the unknown format {word!r}")
+            raise KeyFileError("the encrypted key has an unknown format")
         if not re.fullmatch(r"(user|trusted):[!-~]+", master):
-            raise KeyFileError(f"the encrypted key's master {master!r} is neither user:NAME nor trusted:NAME")
+            # The words are not repeated: a file given by mistake may hold a passphrase.
+            raise KeyFileError("the encrypted key's master is neither user:NAME nor trusted:NAME")
         length = _length(word, number)
         padded = -(-length // BLOCK) * BLOCK
         if len(digits) != 2 * (_IV + 1 + padded + _HMAC) or not re.fullmatch("[0-9A-Fa-f]+", digits):
@@ -139,7 +139,7 @@ class EncryptedBlob:
 def _length(word: str | None, number: str) -> int:
     low, high = _LENGTHS[word or "default"]
     if not re.fullmatch("[1-9][0-9]{0,3}", number) or not low <= int(number) <= high:
-        raise KeyFileError(f"an encrypted key of the format {word or 'default'} cannot have {number} octets")
+        raise KeyFileError(f"an encrypted key of the format {word or 'default'} cannot have this length")
     return int(number)
 
 

@@ -19,9 +19,6 @@ SESSION = -3
 USER = -4
 """The user keyring, ``@u``: where ecryptfs-utils keeps auth tokens."""
 
-PROCESS = -2
-"""The process keyring, ``@p``."""
-
 # add_key; request_key and keyctl follow it. The generic table serves every newer architecture.
 _FIRST = {"x86_64": 248, "i386": 286, "i686": 286, "armv7l": 309, "ppc64le": 269, "s390x": 278}
 _GENERIC = 217

@@ -40,7 +40,10 @@ class RollbackMemory:
             return 0
 
     def remember(self, file: SlotFile) -> None:
-        """Keep a file's ``seq`` if it is the highest; OSError if that cannot be written."""
+        """Keep a file's ``seq`` if it is the highest; OSError if that cannot be written.
+
+        Only for a file whose MAC was found right: anybody can write a high number into another.
+        """
         if file.seq > self.highest(file.volume):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             replace_file(self._path(file.volume), f"{file.seq}\n".encode())

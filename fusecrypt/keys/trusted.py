@@ -18,9 +18,6 @@ from fusecrypt.keys.errors import KeyFileError
 MAX_TEXT = 16384
 """Octets of the longest text form that is looked at."""
 
-MAX_KERNEL = 512
-"""Octets of the longest DER that the kernel loads."""
-
 OWNER = 0x40000001
 """As a parent: the storage key made from the standard template in the owner hierarchy."""
 

@@ -22,9 +22,6 @@ from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.trusted import IMPORTABLE, TPMKey
 from fusecrypt.native import Secret
 
-MAX_SEALED = 128
-"""Octets that a TPM seals at most."""
-
 _PCR_RETRIES = 30
 _RECOVER = "unlock with the recovery key or a passphrase, then run fusecrypt key reseal"
 

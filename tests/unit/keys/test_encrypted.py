@@ -105,6 +105,13 @@ def test_damaged_texts_are_refused(text: str) -> None:
         EncryptedBlob.parse(text.encode())
 
 
+@pytest.mark.parametrize("text", ["hunter2 hunter2 hunter2", "hunter2 hunter2 hunter2 hunter2"])
+def test_a_passphrase_given_by_mistake_is_not_repeated(text: str) -> None:
+    with pytest.raises(KeyFileError) as caught:
+        EncryptedBlob.parse(text.encode())
+    assert "hunter2" not in str(caught.value)
+
+
 @pytest.mark.parametrize("position", [0, 31, 34, 161, 162, 225])
 def test_damaged_octets_do_not_open(position: int) -> None:
     start = len(TEXT) - 226 + position
