@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fusecrypt.errors import FormatError
-from fusecrypt.ondisk.ciphers import BY_CODE, CipherChoice
+from fusecrypt.ondisk.ciphers import AES, BY_CODE, CipherChoice
 
 TAG_1 = 0x01
 TAG_3 = 0x8C
@@ -129,7 +129,7 @@ def _cipher_of(code: int, wrapped_size: int) -> CipherChoice:
     spec = BY_CODE.get(code)
     if spec is None:
         raise FormatError(f"unknown cipher code {code:#04x}")
-    choice = CipherChoice(spec, 24 if code == spec.codes.get(24) else wrapped_size)
+    choice = CipherChoice(spec, 24 if code == AES.codes[24] else wrapped_size)
     if choice.key_bytes not in spec.codes or choice.wrapped_fek_size != wrapped_size:
         raise FormatError(f"an encrypted key of {wrapped_size} octets does not fit cipher {spec.name}")
     return choice
