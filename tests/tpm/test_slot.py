@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.errors import KeyFileError, SlotError
 from fusecrypt.keys.slotfile import CONTENT, SlotFile
+from fusecrypt.keys.slots import tpm2_enrolment
+from fusecrypt.keys.slots.kdf import Argon2
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slots.tpm2 import DIRECT, SPLIT, TPM2Body, split_pin
 from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
@@ -108,6 +110,28 @@ def test_a_pin_is_split_and_counted(tpm: TPM) -> None:
     assert lockout(tpm).left == before.left - 1
     assert caught.value.hint == f"attempts left: {before.left - 1}"
     nothing_is_left(tpm)
+
+
+def test_auth_values_that_end_with_zero_make_no_slot(tpm: TPM, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bytes] = []
+
+    def split(kdf: Argon2, pin: Secret) -> tuple[Secret, Secret]:
+        auth, share = split_pin(kdf, pin)
+        if not made:
+            auth.view()[-1] = 0
+        made.append(octets(auth))
+        return auth, share
+
+    monkeypatch.setattr(tpm2_enrolment, "split_pin", split)
+    volume = VOLUME.add(TPM2Enrolment(tpm, PIN))
+    assert made[0][-1] == 0
+    assert made[-1][-1] != 0
+    assert Volume.open(volume.file, 1, TPM2Enrolment(tpm, PIN)).key == VOLUME.key
+    # A wrong PIN that derives to such a value is counted like any other.
+    made.clear()
+    with pytest.raises(WrongPINError):
+        Volume.open(volume.file, 1, TPM2Enrolment(tpm, secret("no")))
+    assert lockout(tpm).failed == 1
 
 
 def test_the_last_attempt_is_not_spent_unasked(tpm: TPM) -> None:
@@ -308,7 +332,6 @@ def test_neither_secret_nor_pin_is_on_the_bus(recorder: Recorder, caplog: pytest
         kdf = _body(volume).pin
         assert kdf is not None
         pair = split_pin(kdf, PIN)
-        assert pair is not None
     spoken = b"".join(recorder.traffic)
     assert len(recorder.traffic) > 20
     assert _body(volume, 2).blob.public[2:] in spoken  # the recording is one

@@ -85,14 +85,12 @@ class TPM2Body:
         return {"tpm2": members}
 
 
-def split_pin(kdf: Argon2, pin: Secret) -> tuple[Secret, Secret] | None:
-    """Auth value (20 octets) and share (32) of a PIN, or None if this salt must not be used.
+def split_pin(kdf: Argon2, pin: Secret) -> tuple[Secret, Secret]:
+    """Auth value (20 octets) and share (32) of a PIN.
 
-    TPMs ignore zero octets at the end of an auth value, so it must not end with one.
+    TPMs ignore zero octets at the end of an auth value: a salt that gives one makes no slot.
     """
     with normal(pin) as text, kdf.derive(text, AUTH + _SHARE) as both:
-        if both.view()[AUTH - 1] == 0:
-            return None
         return both.part(0, AUTH), both.part(AUTH, AUTH + _SHARE)
 
 

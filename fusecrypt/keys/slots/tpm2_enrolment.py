@@ -90,10 +90,7 @@ class TPM2Enrolment:
             return self._unseal(body, None)
         if self.pin is None:
             raise SlotError(f"slot {slot.id} needs a PIN")
-        pair = split_pin(body.pin, self.pin)
-        if pair is None:
-            raise WrongPINError("the PIN is wrong")  # no slot is made with such an auth value
-        auth, share = pair
+        auth, share = split_pin(body.pin, self.pin)
         self._spare_last_attempt()
         with auth, share, self._unseal(body, auth) as sealed:
             if body.mode == DIRECT:
@@ -145,9 +142,9 @@ class TPM2Enrolment:
             return None, None, None
         while True:
             kdf = Argon2.new()
-            pair = split_pin(kdf, self.pin)
-            if pair is not None:
-                return kdf, *pair
+            auth, share = split_pin(kdf, self.pin)
+            if auth.view()[-1] != 0:
+                return kdf, auth, share
 
     def _spare_last_attempt(self) -> None:
         figures = lockout(self.tpm)

@@ -44,7 +44,6 @@ def test_key_derivations() -> None:
     wrap = split_key(COUNT, COUNT, bytes(16))
     assert octets(wrap).hex() == "516f3f317fb62bd440c34b5fa76ae6d99589a2eaccbddada8b9f8e36a7367f74"
     pair = split_pin(Argon2(bytes(range(16))), secret("1234"))
-    assert pair is not None
     assert octets(pair[0]).hex() == "aad568ab6a4dd860c14e0c0e9a4c3ce82429be42"
     assert octets(pair[1]).hex() == "02169d3ffcc4ee1e1639c388c285bb4ba09163cab263d7aa010eac83cdae9e25"
 
