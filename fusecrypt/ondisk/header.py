@@ -54,7 +54,7 @@ class Header:
 
     def encode(self) -> bytes:
         """The header without its zero fill, as version 3: what an xattr holds."""
-        packets = b"".join(p.encode() for p in self.passphrase_packets)
+        packets = b"".join(packet.encode() for packet in self.packets)
         fixed = _FIXED.pack(
             self.size,
             self.marker,

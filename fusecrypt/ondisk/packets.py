@@ -25,6 +25,8 @@ _HASH_MD5 = 1  # what the field says; the real derivation is SHA-512
 _ITERATIONS_65536 = 0x60
 _TAG_11_HEAD = b"\x62\x08_CONSOLE\0\0\0\0"
 _TAG_11_BODY = len(_TAG_11_HEAD) + 8
+_TAG_1_VERSION = 3
+_TAG_1_RSA = 1
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,19 @@ class PublicKeyPacket:
     wrapped_fek: bytes
     signature: bytes
 
+    def encode(self) -> bytes:
+        body = bytes([_TAG_1_VERSION]) + self.signature + bytes([_TAG_1_RSA]) + self.wrapped_fek
+        return bytes([TAG_1]) + encode_length(len(body)) + body
+
 
 Packet = PassphrasePacket | PublicKeyPacket
 
 
 def encode_length(n: int) -> bytes:
-    """A body length: one octet to 191, two to 8383. Raises ValueError above that."""
+    """A body length: one octet to 191, two to 8383. Raises ValueError for any other."""
     if 0 <= n < 192:
         return bytes([n])
-    if n <= 8383:
+    if 192 <= n <= 8383:
         return bytes([((n - 192) >> 8) + 192, (n - 192) & 0xFF])
     raise ValueError(f"a packet body of {n} octets has no length encoding")
 
@@ -137,6 +143,6 @@ def _cipher_of(code: int, wrapped_size: int) -> CipherChoice:
 
 def _parse_tag_1(data: bytes, at: int) -> tuple[PublicKeyPacket, int]:
     body, end = _body(data, at, "tag 1")
-    if not 10 < len(body) <= 10 + MAX_PUBLIC_WRAPPED or body[0] != 3:
+    if not 10 < len(body) <= 10 + MAX_PUBLIC_WRAPPED or body[0] != _TAG_1_VERSION:
         raise FormatError("a tag 1 packet is malformed")
     return PublicKeyPacket(body[10:], body[1:9]), end
