@@ -223,7 +223,8 @@ def _names(
     for (signature, code), _ in survey.names.most_common():
         if signature in tokens and options.fnek_signature in (None, signature):
             token = tokens[signature]
-            found = prove_name_cipher(survey.samples[signature, code], token)
+            proofs = (prove_name_cipher(sample, token) for sample in survey.samples[signature, code])
+            found = next(filter(None, proofs), None)
             if found is not None:
                 break
     if options.fnek_signature is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,6 +14,7 @@ from fusecrypt.ondisk.names import NamePacket, decode_name
 from fusecrypt.tree.headers import find_header
 
 _STEP = 512
+_SAMPLES = 64
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -30,12 +30,13 @@ class Profile:
 
 @dataclass
 class Survey:
-    """Findings so far. ``names`` counts (signature, cipher code) of encrypted names and keeps a sample."""
+    """Findings so far. ``names`` counts (signature, cipher code) of encrypted names; some are kept as
+    samples, more than one since any may be damaged."""
 
     profiles: Counter[Profile] = field(default_factory=Counter)
     public_key_files: int = 0
     names: Counter[tuple[bytes, int]] = field(default_factory=Counter)
-    samples: dict[tuple[bytes, int], NamePacket] = field(default_factory=dict)
+    samples: dict[tuple[bytes, int], list[NamePacket]] = field(default_factory=dict)
     entries: int = 0
     foreign: int = 0
     unreadable: int = 0
@@ -57,7 +58,8 @@ class Survey:
             packet = decode_name(name)
             key = (packet.signature, packet.code)
             self.names[key] += 1
-            self.samples.setdefault(key, packet)
+            if self.names[key] <= _SAMPLES:
+                self.samples.setdefault(key, []).append(packet)
 
     def note_file(self, name: bytes, dir_fd: int) -> None:
         """Look at a regular lower file's header; an empty file says nothing."""
@@ -105,7 +107,7 @@ def survey_steps(root_fd: int) -> Iterator[Survey]:
                     found.note_name(name)
                     if entry.is_dir(follow_symlinks=False):
                         queue.append((*path, name))
-                    elif stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+                    elif entry.is_file(follow_symlinks=False):
                         found.note_file(name, fd)
                     if found.entries >= due:
                         due += _STEP
