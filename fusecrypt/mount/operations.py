@@ -10,6 +10,7 @@ import errno
 import mmap
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import pyfuse3
 import trio
@@ -75,7 +76,9 @@ class Operations(pyfuse3.Operations):
     @handler
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
         for inode, n in inode_list:
-            self.tree.forget(self._node(inode), n)
+            if inode != pyfuse3.ROOT_INODE:
+                with suppress(OSError):  # pyfuse3 does not outlive an exception here
+                    self.tree.forget(self._node(inode), n)
 
     @handler
     def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
