@@ -11,12 +11,10 @@ from fusecrypt.native import Cipher, name_prefix
 from fusecrypt.ondisk.ciphers import AES, BY_CODE, CIPHERS, CipherChoice, choose
 from fusecrypt.ondisk.names import NamePacket
 from fusecrypt.tree.policy import NamePolicy, Policy
-from fusecrypt.tree.survey import Profile, Survey
+from fusecrypt.tree.survey import LIMIT, Profile, Survey
 
 _ENOUGH = 2048
 """Entries after which a survey that has found a use for every key stops."""
-_LIMIT = 500_000
-"""Entries after which it stops anyway."""
 
 NEW_CIPHER = CipherChoice(AES, 32)
 
@@ -25,17 +23,18 @@ NEW_CIPHER = CipherChoice(AES, 32)
 class Candidates:
     """The keys one secret gives: ``content`` as the FEKEK of a new tree, ``names`` as its FNEK.
 
-    On an existing tree either may serve for both.
+    On an existing tree each may serve for both, and so may ``others``.
     """
 
     content: AuthToken
     names: AuthToken
+    others: tuple[AuthToken, ...] = ()
 
     @property
     def tokens(self) -> tuple[AuthToken, ...]:
-        if self.content.signature == self.names.signature:
-            return (self.content,)
-        return (self.content, self.names)
+        """Each key once."""
+        unique = {token.signature: token for token in (*self.others, self.names, self.content)}
+        return tuple(unique.values())
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def _look(steps: Iterator[Survey], candidates: Sequence[Candidates], options: Op
     """Survey until every key has found its use and a fair sample was seen, or there is no more."""
     survey = Survey()
     for survey in steps:
-        if survey.entries >= _LIMIT:
+        if survey.entries >= LIMIT:
             break
         if survey.entries >= _ENOUGH and survey.profiles and not _idle(survey, candidates, options):
             break

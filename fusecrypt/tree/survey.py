@@ -13,6 +13,9 @@ from fusecrypt.ondisk.ciphers import CipherChoice
 from fusecrypt.ondisk.names import NamePacket, decode_name
 from fusecrypt.tree.headers import find_header
 
+LIMIT = 500_000
+"""Entries after which nothing new is expected."""
+
 _STEP = 512
 _SAMPLES = 64
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -82,6 +85,28 @@ class Survey:
             self.unreadable += 1
         finally:
             os.close(fd)
+
+
+class Walk:
+    """A survey that can be looked at before the keys are at hand, and then goes on from there."""
+
+    def __init__(self, root_fd: int) -> None:
+        self._steps = survey_steps(root_fd)
+        self._found = Survey()
+
+    def __iter__(self) -> Iterator[Survey]:
+        """The findings so far, then those of every further step."""
+        if self._found.entries:
+            yield self._found
+        for self._found in self._steps:
+            yield self._found
+
+    def first_findings(self) -> Survey:
+        """The findings of the first steps, until they show a file that a passphrase's key opens."""
+        for found in self:
+            if found.profiles or found.entries >= LIMIT:
+                break
+        return self._found
 
 
 def survey_steps(root_fd: int) -> Iterator[Survey]:
