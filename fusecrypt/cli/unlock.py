@@ -1,0 +1,330 @@
+"""From the options of a command to the keys: the TPM first, then what was given, then a prompt.
+
+Slots that need nothing but this TPM are tried first, then the secrets that were given (each as all it can
+be), then a PIN from a file. Only if no secret was given is one asked for on the terminal. Each refusal is
+one line on standard error. Without a terminal and without a secret that works it ends at once, with status 3.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import click
+
+from fusecrypt.cli import secrets as sources
+from fusecrypt.cli.terminal import ask_secret, say
+from fusecrypt.errors import FusecryptError, SecretError
+from fusecrypt.keys.errors import SlotError, WrongSecretError
+from fusecrypt.keys.files import read_small
+from fusecrypt.keys.rollback import RollbackMemory
+from fusecrypt.keys.slotfile import SlotFile
+from fusecrypt.keys.slots.slot import Slot
+from fusecrypt.keys.slots.tpm2 import TPM2Body
+from fusecrypt.keys.token import DEFAULT_SALT, AuthToken
+from fusecrypt.keys.tpm.errors import TPMError, WrongPINError
+from fusecrypt.keys.tpm.facts import insecurity
+from fusecrypt.keys.tpm.policy import MAX_SIGNATURES
+from fusecrypt.keys.tpm.session import TPM
+from fusecrypt.keys.unlock import Found, find_keys, open_with_pin, open_with_tpm
+from fusecrypt.keys.volume import Volume
+from fusecrypt.keys.wrapped import WrappedPassphrase
+from fusecrypt.native import Secret
+
+_PROMPTS = 3
+
+_APPROVALS = tuple(
+    Path(directory) / "systemd" / "tpm2-pcr-signature.json" for directory in ("/etc", "/run", "/usr/lib")
+)
+"""Where systemd keeps the signed PCR policies of the running system."""
+
+
+@dataclass(frozen=True)
+class SlotOptions:
+    """The options that `mount` and `key` share: which file and slot, what opens a TPM slot, which TPM."""
+
+    keyslots: Path | None = None
+    slot: int | None = None
+    pin_file: str | None = None
+    tcti: str | None = None
+    pcr_signature: Path | None = None
+    last_attempt: bool = False
+
+    def approvals(self) -> bytes:
+        """The signature file that was named, or the running system's; empty if there is none."""
+        if self.pcr_signature is not None:
+            return read_small(self.pcr_signature, MAX_SIGNATURES)
+        for path in _APPROVALS:
+            with suppress(OSError):
+                return read_small(path, MAX_SIGNATURES)
+        return b""
+
+
+_FILE = click.Path(path_type=Path)
+_TCTI_HELP = "The TPM, such as device:/dev/tpmrm0 or swtpm:path=SOCKET."
+keyslots_option = click.option("--keyslots", type=_FILE, metavar="FILE", help="The key-slot file.")
+slot_option = click.option("--slot", type=click.IntRange(0, 0xFFFF), metavar="N", help="Use this slot alone.")
+pin_file_option = click.option("--pin-file", metavar="FILE", help="PIN of a TPM slot: FILE's first line.")
+tcti_option = click.option("--tcti", metavar="TCTI", envvar="FUSECRYPT_TCTI", help=_TCTI_HELP)
+pcr_signature_option = click.option(
+    "--pcr-signature", type=_FILE, metavar="FILE", help="Signed PCR values (systemd's JSON)."
+)
+last_attempt_option = click.option(
+    "--last-attempt", is_flag=True, help="Spend even the last PIN attempt before the TPM locks."
+)
+_SHARED = (
+    keyslots_option,
+    slot_option,
+    pin_file_option,
+    tcti_option,
+    pcr_signature_option,
+    last_attempt_option,
+)
+
+
+def slot_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a click command with the shared options; it gets them as one argument, ``slots``."""
+
+    @functools.wraps(command)
+    def collected(*arguments: Any, **named: Any) -> Any:
+        shared = {name: named.pop(name) for name in SlotOptions.__dataclass_fields__}
+        return command(*arguments, slots=SlotOptions(**shared), **named)
+
+    for option in reversed(_SHARED):
+        option(collected)
+    return collected
+
+
+@contextmanager
+def open_tpm(tcti: str | None) -> Iterator[TPM]:
+    """An open TPM; a software one is called insecure out loud. Raises TPMError."""
+    with TPM(tcti) as tpm:
+        warning = insecurity(tpm)
+        if warning:
+            say(warning)
+        yield tpm
+
+
+class LazyTPM:
+    """A TPM that is opened when a slot first needs it. That it cannot be reached is said once."""
+
+    def __init__(self, tcti: str | None) -> None:
+        self._tcti = tcti
+        self._manager: Any = None
+        self._tpm: TPM | None = None
+
+    def __enter__(self) -> LazyTPM:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._tpm is not None:
+            self._manager.__exit__(kind, error, trace)
+
+    def get(self) -> TPM | None:
+        """The TPM, or None if it cannot be reached."""
+        if self._manager is None:
+            self._manager = open_tpm(self._tcti)
+            try:
+                self._tpm = self._manager.__enter__()
+            except TPMError as error:
+                say(f"the TPM slots are passed over: {error}{_in_brackets(error)}")
+        return self._tpm
+
+
+def unlock(
+    file: SlotFile | None,
+    options: SlotOptions,
+    secrets: Sequence[Secret] = (),
+    *,
+    sigs: Collection[bytes] = (),
+    salt: bytes = DEFAULT_SALT,
+    wrapped: WrappedPassphrase | None = None,
+    use_tpm: bool = True,
+) -> Found:
+    """Get at the keys: of a slot of ``file``, or of a passphrase that fits the signatures ``sigs``.
+
+    The secrets are wiped. ``use_tpm`` False leaves slots alone that need nothing but the TPM. The volume
+    of what is found is None if the tree's own passphrase gave the keys; if its ``intact`` is False (which
+    is said here) the tree must not be written. Raises SecretError if nothing fits.
+    """
+    if file is not None:
+        warn_if_older(file)
+    with LazyTPM(options.tcti) as tpm:
+        found = _by_tpm(file, options, tpm) if file is not None and use_tpm else None
+        attempt = functools.partial(
+            find_keys, sigs=sigs, salt=salt, wrapped=wrapped, file=file, slot=options.slot
+        )
+        if found is None:
+            found = _by_secrets(secrets, attempt)
+        for secret in secrets:
+            secret.wipe()
+        if found is None and file is not None and options.pin_file is not None:
+            found = _by_pin_file(file, options, tpm, options.pin_file)
+        if found is None and not secrets:
+            found = _by_prompt(file, options, tpm, attempt)
+    if found is None:
+        raise SecretError("nothing that was given opens the keys", "the lines above say why")
+    if found.volume is not None:
+        note(found.volume)
+    return found
+
+
+def warn_if_older(file: SlotFile) -> None:
+    """Say so if a file is an older copy of one that was used before."""
+    warning = RollbackMemory().warning(file)
+    if warning:
+        say(warning)
+
+
+def note(volume: Volume) -> None:
+    """Remember what was seen of a file, or say that somebody without its keys changed it."""
+    if volume.intact:
+        with suppress(OSError):
+            RollbackMemory().remember(volume.file)
+    else:
+        say("the key-slot file was changed by somebody without its keys: nothing is written with it")
+
+
+def describe(error: FusecryptError) -> str:
+    """An error and its hint as one line."""
+    return f"{error}{_in_brackets(error)}"
+
+
+def _in_brackets(error: FusecryptError) -> str:
+    return f" ({error.hint})" if error.hint else ""
+
+
+def _found(volume: Volume, slot: str) -> Found:
+    return Found(tuple(held.token for held in volume.tokens()), slot, volume)
+
+
+def _by_tpm(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> Found | None:
+    """Slots that need nothing but this TPM."""
+    if not _slots(file, options, pin=False) or (opened := tpm.get()) is None:
+        return None
+    volume, refusals = open_with_tpm(file, opened, slot=options.slot, approvals=options.approvals())
+    for refusal in refusals:
+        say(refusal)
+    return None if volume is None else _found(volume, "the TPM")
+
+
+def _by_secrets(secrets: Sequence[Secret], attempt: Callable[[Secret], Found]) -> Found | None:
+    """Each as all it can be. A slot gives all keys; passphrases of the tree may give some each."""
+    tokens: dict[bytes, AuthToken] = {}
+    for secret in secrets:
+        try:
+            found = attempt(secret)
+        except (WrongSecretError, SlotError) as error:
+            say(describe(error))
+            continue
+        if found.volume is not None:
+            return found
+        tokens |= {token.signature: token for token in found.tokens}
+    return Found(tuple(tokens.values()), "passphrase") if tokens else None
+
+
+def _by_pin_file(file: SlotFile, options: SlotOptions, tpm: LazyTPM, path: str) -> Found | None:
+    with sources.from_file(path) as pin:
+        try:
+            number = _pin_slot(file, options, tpm)
+            return None if number is None else _with_pin(file, options, tpm, number, pin)
+        except FusecryptError as error:
+            say(describe(error))
+            return None
+
+
+def _by_prompt(
+    file: SlotFile | None, options: SlotOptions, tpm: LazyTPM, attempt: Callable[[Secret], Found]
+) -> Found:
+    if not _has_terminal():
+        raise SecretError(
+            "no key was opened, and there is no terminal to ask on",
+            "give a passphrase or recovery key with --passfile, or a PIN with --pin-file",
+        )
+    if file is not None and options.pin_file is None and (found := _ask_pin(file, options, tpm)) is not None:
+        return found
+    what = "passphrase" if file is None else "passphrase or recovery key"
+    for left in reversed(range(_PROMPTS)):
+        with ask_secret(what) as secret:
+            try:
+                return attempt(secret)
+            except WrongSecretError as error:
+                if left == 0:
+                    raise
+                say(describe(error))
+    raise AssertionError("the loop returns or raises")
+
+
+def _ask_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> Found | None:
+    """Ask for the PIN of the slot that this TPM can open; an empty line goes on without one."""
+    try:
+        number = _pin_slot(file, options, tpm)
+        for _ in range(_PROMPTS if number is not None else 0):
+            assert number is not None
+            try:
+                pin = ask_secret(f"PIN of slot {number} (empty: passphrase or recovery key)")
+            except SecretError:
+                return None
+            with pin:
+                try:
+                    return _with_pin(file, options, tpm, number, pin)
+                except WrongPINError as error:
+                    say(describe(error))
+    except FusecryptError as error:
+        say(describe(error))
+    return None
+
+
+def _with_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, number: int, pin: Secret) -> Found:
+    opened = tpm.get()
+    assert opened is not None
+    volume, number = open_with_pin(
+        file, opened, pin, slot=number, approvals=options.approvals(), last_attempt=options.last_attempt
+    )
+    return _found(volume, f"slot {number}")
+
+
+def _pin_slot(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> int | None:
+    """The one slot that a PIN may be spent on: it was named, or it alone belongs to this TPM.
+
+    None if there is none. Raises SlotError if there are several.
+    """
+    slots = _slots(file, options, pin=True)
+    if not slots or (opened := tpm.get()) is None:
+        return None
+    if options.slot is not None:
+        return options.slot
+    here: list[int] = []
+    for slot in slots:
+        assert isinstance(slot.body, TPM2Body)
+        try:
+            opened.call("tr_close", opened.pinned(slot.body.parent))
+        except TPMError as error:
+            say(f"slot {slot.id}: {error}")
+        else:
+            here.append(slot.id)
+    if len(here) > 1:
+        numbers = ", ".join(map(str, here))
+        raise SlotError(f"the slots {numbers} have a PIN, and a PIN is spent on one", "name it: --slot N")
+    return here[0] if here else None
+
+
+def _slots(file: SlotFile, options: SlotOptions, *, pin: bool) -> list[Slot]:
+    slots = file.slots if options.slot is None else (file.slot(options.slot),)
+    return [s for s in slots if isinstance(s.body, TPM2Body) and (s.body.pin is not None) == pin]
+
+
+def _has_terminal() -> bool:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
