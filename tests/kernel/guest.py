@@ -30,7 +30,7 @@ ACCELERATOR = "FUSECRYPT_TEST_ACCEL"  # environment: what follows QEMU's -accel;
 BOOT_TIMEOUT = 180.0
 MEMORY = "1024"  # MiB
 _HERE = Path(__file__).parent
-_GUEST_FILES = (_HERE / "agent.py", _HERE / "guest_lib.py", _HERE.parent / "manifest.py")
+_GUEST_FILES = (_HERE / "agent.py", _HERE / "guest_lib.py", _HERE / "plan.py", _HERE.parent / "manifest.py")
 
 
 @dataclass(frozen=True)
