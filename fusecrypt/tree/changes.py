@@ -8,8 +8,8 @@ from contextlib import suppress
 
 from fusecrypt.native import renameat2, stat_fd, stat_many
 from fusecrypt.tree.files import EncryptedFile, OpenFile
-from fusecrypt.tree.nodes import Node
-from fusecrypt.tree.tree import Seen, Tree, by_descriptor, stale
+from fusecrypt.tree.nodes import Node, stale
+from fusecrypt.tree.tree import Seen, Tree, by_descriptor
 
 RENAME_EXCHANGE = 2
 

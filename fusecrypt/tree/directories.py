@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 from collections import OrderedDict
 
 from fusecrypt.native import stat_fd
-from fusecrypt.tree.nodes import Node
+from fusecrypt.tree.nodes import Node, stale
 
 _FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FEWEST, _MOST = 64, 4096
@@ -57,23 +56,26 @@ class Directories:
 
     def _reopen(self, node: Node) -> int:
         """Walk down from the nearest ancestor that is open, checking that each step is who it was."""
-        steps = []
+        steps: dict[Node, None] = {}
         at = node
         while at is not self._root and at not in self._open and at.pin < 0:
-            steps.append(at)
-            if at.parent is None:
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            # A circle can arise where somebody else moves lower directories about.
+            if at.parent is None or at in steps:
+                raise stale()
+            steps[at] = None
             at = at.parent
         fd = self._root_fd if at is self._root else self._open.get(at, at.pin)
         borrowed = True
         for step in reversed(steps):
             try:
                 below = os.open(step.name, _FLAGS, dir_fd=fd)
+            except (FileNotFoundError, NotADirectoryError):
+                raise stale() from None
             finally:
                 if not borrowed:
                     os.close(fd)
             fd, borrowed = below, False
             if not step.is_same(stat_fd(fd, False)):
                 os.close(fd)
-                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+                raise stale()
         return fd

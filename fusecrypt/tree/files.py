@@ -1,4 +1,4 @@
-"""Open files: encrypted ones, and the plain ones that passthrough shows.
+"""Open files, and which kind of them a lower file is.
 
 There is one object for each open lower inode, however many handles and hard links share it, so that all
 writers know the same size and key. Objects are not locked: a caller with several threads lets writes and
@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from typing import Protocol
 
 from fusecrypt.errors import DamagedError, FormatError, KeyNotFoundError, NotEcryptfsError
 from fusecrypt.native import FileKey
-from fusecrypt.ondisk.extents import EXTENT, lower_size
+from fusecrypt.ondisk.extents import EXTENT, lower_size, upper_capacity
 from fusecrypt.ondisk.header import MAX_SIZE
 from fusecrypt.tree.headers import Found, find_header, new_header, unlock, write_header, write_size
 from fusecrypt.tree.policy import Policy
+from fusecrypt.tree.raw import LowerFile, RawFile
 from fusecrypt.tree.view import ViewFile
 
 FILL_BUDGET = 16 << 20
@@ -55,48 +57,6 @@ class OpenFile(Protocol):
     def close(self) -> None: ...
 
 
-class LowerFile:
-    """The lower descriptors of an open file."""
-
-    def __init__(self, fd: int, writable: bool) -> None:
-        self.fd = fd
-        self.writable = writable
-        self._retired: list[int] = []
-
-    def adopt(self, fd: int) -> None:
-        # A read in another thread may still use the old descriptor: it lives until close.
-        self._retired.append(self.fd)
-        self.fd = fd
-        self.writable = True
-
-    def close(self) -> None:
-        for fd in (self.fd, *self._retired):
-            os.close(fd)
-        self.fd = -1
-        self._retired.clear()
-
-
-class RawFile(LowerFile):
-    """A lower file shown as it is: passthrough."""
-
-    @property
-    def size(self) -> int:
-        return os.fstat(self.fd).st_size
-
-    def read_into(self, buffer: memoryview, offset: int, n: int, nowait: bool = False) -> int:
-        return os.preadv(self.fd, [buffer[:n]], offset, os.RWF_NOWAIT if nowait else 0)
-
-    def write(self, offset: int, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(self.fd, view, offset)
-            offset += written
-            view = view[written:]
-
-    def truncate(self, size: int) -> None:
-        os.ftruncate(self.fd, size)
-
-
 class EncryptedFile(LowerFile):
     """A file with a header and a key, or an empty lower file that gets them with the first write."""
 
@@ -107,6 +67,7 @@ class EncryptedFile(LowerFile):
         self._found: Found | None = None
         self._data_offset = 0
         self._size = 0
+        self._capacity_if_cut: int | None = None
 
     @property
     def size(self) -> int:
@@ -118,6 +79,8 @@ class EncryptedFile(LowerFile):
         self._found = found
         self._key = key
         self._size = found.header.size
+        capacity = upper_capacity(os.fstat(self.fd).st_size, self._data_offset)
+        self._capacity_if_cut = capacity if capacity < self._size else None
 
     def initialise(self, key: FileKey | None = None, marker: int | None = None) -> None:
         """Give an empty lower file its header. Key and marker are random unless given (for tests)."""
@@ -129,41 +92,57 @@ class EncryptedFile(LowerFile):
         except OSError:
             os.ftruncate(self.fd, 0)  # a header cut short could be opened by nobody
             raise
-        self.use(Found(header, self._policy.xattr_metadata), key)
+        self.use(Found(header, self._policy.xattr_metadata, header.encode()), key)
 
     def read_into(self, buffer: memoryview, offset: int, n: int, nowait: bool = False) -> int:
         if self._key is None:
             return 0
-        return self._key.read(self.fd, self._data_offset, self._size, offset, buffer, n, nowait)
+        size = self._size
+        got = self._key.read(self.fd, self._data_offset, size, offset, buffer, n, nowait)
+        if got < min(n, size - offset):
+            # Anything shorter would be taken for the end of the file, or for zeros.
+            raise OSError(errno.EIO, "the lower file is cut short")
+        return got
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         if not data:
             return
         if offset + len(data) > MAX_SIZE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        self._check_whole()
         key = self._ready_key()
-        backed = self._fill(key, offset) if offset > self._size else self._size
-        view = memoryview(data)
-        while view:
-            written = key.write(self.fd, self._data_offset, backed, offset, view)
-            offset += written
-            view = view[written:]
-            backed = max(backed, offset)
-            if offset > self._size:
-                self._set_size(offset)
+        try:
+            backed = self._fill(key, offset) if offset > self._size else self._size
+            view = memoryview(data)
+            while view:
+                written = key.write(self.fd, self._data_offset, backed, offset, view)
+                offset += written
+                view = view[written:]
+                backed = max(backed, offset)
+                if offset > self._size:
+                    self._set_size(offset)
+        except OSError:
+            self._cut_back()
+            raise
 
     def truncate(self, size: int) -> None:
         if size == self._size:
             return
         if size > MAX_SIZE:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        self._check_whole(size)
         key = self._ready_key()
         if size > self._size:
-            self._fill(key, size)
-            self._set_size(size)
+            try:
+                self._fill(key, size)
+                self._set_size(size)
+            except OSError:
+                self._cut_back()
+                raise
             return
         key.zero_tail(self.fd, self._data_offset, self._size, size)
         self._set_size(size)
+        self._capacity_if_cut = None
         os.ftruncate(self.fd, lower_size(size, self._data_offset))
 
     def close(self) -> None:
@@ -178,24 +157,32 @@ class EncryptedFile(LowerFile):
         assert self._key is not None
         return self._key
 
+    def _check_whole(self, size: int | None = None) -> None:
+        """A lower file that is cut short can only be truncated, to ``size`` octets that are there: anything
+        else would leave a lower hole. Raises DamagedError."""
+        capacity = self._capacity_if_cut
+        if capacity is not None and (size is None or size > capacity):
+            raise DamagedError(
+                f"the lower file is cut short: {capacity} of {self._size} octets are there",
+                f"restore it from a backup, or truncate it to at most {capacity} octets",
+            )
+
+    def _cut_back(self) -> None:
+        """After a failure: no lower octets but those that the size needs, so that a full disk is freed."""
+        with suppress(OSError):
+            os.ftruncate(self.fd, lower_size(self._size, self._data_offset))
+
     def _set_size(self, size: int) -> None:
         assert self._found is not None
         write_size(self.fd, self._found, size)
         self._size = size
 
     def _fill(self, key: FileKey, until: int) -> int:
-        """Back the octets from the size to ``until`` with encrypted zeros; the size stays.
-
-        On failure the lower file is cut back to what the size needs.
-        """
+        """Back the octets from the size to ``until`` with encrypted zeros; the size stays."""
         self._check_room(until - self._size)
         backed = self._size
-        try:
-            while backed < until:
-                backed = key.fill(self.fd, self._data_offset, backed, until, FILL_BUDGET)
-        except OSError:
-            os.ftruncate(self.fd, lower_size(self._size, self._data_offset))
-            raise
+        while backed < until:
+            backed = key.fill(self.fd, self._data_offset, backed, until, FILL_BUDGET)
         return backed
 
     def _check_room(self, gap: int) -> None:
@@ -203,7 +190,7 @@ class EncryptedFile(LowerFile):
         if gap <= FILL_BUDGET:
             return
         room = os.fstatvfs(self.fd)
-        if gap // EXTENT * EXTENT > room.f_bavail * room.f_frsize:
+        if room.f_blocks and gap // EXTENT * EXTENT > room.f_bfree * room.f_frsize:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 

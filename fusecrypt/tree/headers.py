@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from dataclasses import dataclass
 
-from fusecrypt.errors import DamagedError, FormatError, KeyNotFoundError, NotEcryptfsError
+from fusecrypt.errors import DamagedError, FormatError, KeyNotFoundError
 from fusecrypt.native import FileKey
 from fusecrypt.ondisk import header as ondisk
 from fusecrypt.ondisk.header import Header
@@ -19,10 +20,11 @@ _NO_ATTRIBUTE = (errno.ENODATA, errno.EOPNOTSUPP)
 
 @dataclass(frozen=True)
 class Found:
-    """A header and where it stands."""
+    """A header, where it stands, and the octets it was parsed from."""
 
     header: Header
     in_xattr: bool
+    octets: bytes
 
     @property
     def data_offset(self) -> int:
@@ -57,12 +59,12 @@ def find_header(fd: int) -> Found:
     """
     head = os.pread(fd, ondisk.READ_SIZE, 0)
     try:
-        return Found(ondisk.parse_header(head), False)
+        return Found(ondisk.parse_header(head), False, head)
     except FormatError:
         value = read_xattr(fd)
         if value is None:
             raise
-    return Found(ondisk.parse_header(value), True)
+    return Found(ondisk.parse_header(value), True, value)
 
 
 def unlock(header: Header, policy: Policy) -> FileKey:
@@ -103,7 +105,7 @@ def new_header(policy: Policy, key: FileKey, size: int = 0, marker: int | None =
 def write_header(fd: int, header: Header) -> None:
     """Store a whole header, in the attribute or in the contents, as its flags say. Raises OSError."""
     if header.flags & ondisk.FLAG_XATTR:
-        os.setxattr(fd, ondisk.XATTR_NAME, header.encode())
+        _set_attribute(fd, header.encode())
         return
     region = header.encode_region()
     if os.pwrite(fd, region, 0) != len(region):
@@ -116,7 +118,23 @@ def write_size(fd: int, found: Found, size: int) -> None:
     if not found.in_xattr:
         os.pwrite(fd, field, 0)
         return
-    value = read_xattr(fd)
-    if value is None or len(value) < len(field):
-        raise NotEcryptfsError("the attribute with the header is gone")
-    os.setxattr(fd, ondisk.XATTR_NAME, field + value[len(field) :], os.XATTR_REPLACE)
+    _set_attribute(fd, field + found.octets[len(field) :])
+
+
+def _set_attribute(fd: int, value: bytes) -> None:
+    """Store the header of a file that is open for writing. Raises OSError.
+
+    Attributes need write permission at the time of the call, also through a descriptor: a file made
+    read-only while it was open, or created so, gives it to its owner for the moment.
+    """
+    try:
+        os.setxattr(fd, ondisk.XATTR_NAME, value)
+    except PermissionError:
+        mode = stat.S_IMODE(os.fstat(fd).st_mode)
+        if mode & stat.S_IWUSR:
+            raise
+        os.fchmod(fd, mode | stat.S_IWUSR)
+        try:
+            os.setxattr(fd, ondisk.XATTR_NAME, value)
+        finally:
+            os.fchmod(fd, mode)

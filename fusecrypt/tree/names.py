@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from typing import Protocol
 
-from fusecrypt.errors import FormatError
+from fusecrypt.errors import FormatError, NameTooLongError
 from fusecrypt.native import Cipher, name_prefix
 from fusecrypt.ondisk import names
 from fusecrypt.ondisk.names import NamePacket
@@ -18,7 +19,9 @@ _LONGEST_FILLING = 31
 class NameCodec(Protocol):
     """Names of one tree. ``decode`` gives None for a lower name that is not shown."""
 
-    def encode(self, name: bytes) -> bytes: ...
+    def encode(self, name: bytes) -> bytes:
+        """Raises OSError (EINVAL) for what is no name, such as ``..``; NameTooLongError."""
+        ...
 
     def decode(self, lower: bytes) -> bytes | None: ...
 
@@ -32,18 +35,26 @@ class NameCodec(Protocol):
     def plain(self) -> bool: ...
 
 
+def _checked(name: bytes) -> bytes:
+    """One name, which cannot lead out of its directory. Raises OSError."""
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise OSError(errno.EINVAL, "not a file name")
+    return name
+
+
 class PlainNames:
     """Names and targets as they are."""
 
     plain = True
 
     def encode(self, name: bytes) -> bytes:
-        return name
+        return _checked(name)
 
     def decode(self, lower: bytes) -> bytes | None:
         return lower
 
-    encode_target = encode
+    def encode_target(self, target: bytes) -> bytes:
+        return target
 
     def decode_target(self, lower: bytes) -> bytes:
         return lower
@@ -69,7 +80,7 @@ class EncryptedNames:
     def encode(self, name: bytes) -> bytes:
         lower = self._lower.get(name)
         if lower is None:
-            lower = self.encode_target(name)
+            lower = self.encode_target(_checked(name))
             if len(self._lower) >= _CACHE_LIMIT:
                 self._lower.clear()
             self._lower[name] = lower
@@ -95,7 +106,10 @@ class EncryptedNames:
     def encode_target(self, target: bytes) -> bytes:
         filling = self._filling[: names.fill_size(len(target), self._choice.spec.block)]
         ciphertext = self._cipher.encrypt(names.pad_name(target, filling))
-        return names.encode_name(NamePacket(self._signature, self._choice.code, ciphertext))
+        try:
+            return names.encode_name(NamePacket(self._signature, self._choice.code, ciphertext))
+        except ValueError:
+            raise NameTooLongError(f"{len(target)} octets cannot be encrypted as a name") from None
 
     def decode_target(self, lower: bytes) -> bytes:
         """Raises FormatError if ``lower`` was not encrypted with this tree's FNEK and cipher."""

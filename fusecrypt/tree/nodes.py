@@ -24,9 +24,14 @@ ROOT_NUMBER = 1
 _FIRST_SYNTHETIC = 1 << 63
 
 
+def stale() -> OSError:
+    """What is raised for an object that is no longer where it was."""
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
 class Node:
     """A lower object. ``number`` is unique among living nodes: 1 for the root, else the lower inode number
-    if that is free.
+    if that is free. ``parent`` and ``name`` are the link that was seen last, ``more`` the older ones.
 
     ``refs`` counts callers, open handles and child nodes; at zero the node is dropped. ``stamp`` is for
     whoever caches contents: the times and size that they belong to.
@@ -43,7 +48,7 @@ class Node:
         self.number = number
         self.parent: Node | None = None
         self.name = b""
-        self.more: list[Link] | None = None
+        self.more: dict[Link, None] | None = None
         self.refs = 0
         self.file: OpenFile | None = None
         self.opens = 0
@@ -86,7 +91,7 @@ class NodeTable:
         try:
             return self._by_number[number]
         except KeyError:
-            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE)) from None
+            raise stale() from None
 
     def find(self, st: Stat) -> Node | None:
         """The living node of the object that ``st`` describes."""
@@ -126,28 +131,41 @@ class NodeTable:
             node = parent_of_first
             node.refs -= 1
 
+    def close(self) -> None:
+        """Close what nodes without a link are held by."""
+        for node in self._by_number.values():
+            if node.pin >= 0:
+                os.close(node.pin)
+                node.pin = -1
+
     def add_link(self, node: Node, parent: Node, name: bytes) -> None:
-        """Remember a link; a directory has only one, so a new one replaces it."""
+        """Remember a link and use it from now on; a directory has only one, so a new one replaces it.
+
+        Links that somebody removed behind our back are not noticed, but they are not used either.
+        """
         if node.parent is parent and node.name == name:
             return
-        if node.parent is None or node.is_directory:
-            old, node.parent, node.name = node.parent, parent, name
-            parent.refs += 1
-            if old is not None:
-                self.release(old)
+        old, old_name = node.parent, node.name
+        node.parent, node.name = parent, name
+        parent.refs += 1
+        if old is None:
+            return
+        if node.is_directory:
+            self.release(old)
             return
         if node.more is None:
-            node.more = []
-        if (parent, name) not in node.more:
-            node.more.append((parent, name))
-            parent.refs += 1
+            node.more = {}
+        node.more[old, old_name] = None
+        if (parent, name) in node.more:
+            del node.more[parent, name]
+            parent.refs -= 1  # the reference of its old place
 
     def remove_link(self, node: Node, parent: Node, name: bytes) -> None:
         """Forget a link that is gone, if it was known."""
         if node.more and (parent, name) in node.more:
-            node.more.remove((parent, name))
+            del node.more[parent, name]
         elif node.parent is parent and node.name == name:
-            node.parent, node.name = node.more.pop(0) if node.more else (None, b"")
+            node.parent, node.name = node.more.popitem()[0] if node.more else (None, b"")
         else:
             return
         self.release(parent)

@@ -14,16 +14,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from fusecrypt.errors import FormatError, FusecryptError
-from fusecrypt.native import PEEK_EMPTY, PEEK_ERROR, PEEK_FOREIGN, PEEK_HEADER, Stat, stat_fd, stat_many
-from fusecrypt.ondisk.header import MINIMUM_REGION, parse_header
+from fusecrypt.errors import FormatError
+from fusecrypt.native import PEEK_ERROR, Stat, stat_fd, stat_many
 from fusecrypt.tree.directories import Directories
 from fusecrypt.tree.files import OpenFile, open_file
-from fusecrypt.tree.headers import find_header, read_xattr, unlock
 from fusecrypt.tree.names import PlainNames, name_codec
-from fusecrypt.tree.nodes import Node, NodeTable
+from fusecrypt.tree.nodes import Node, NodeTable, stale
 from fusecrypt.tree.policy import Policy
-from fusecrypt.tree.view import view_size
+from fusecrypt.tree.sizes import regular_size
 
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -41,10 +39,6 @@ class Entry(NamedTuple):
     name: bytes
     lower: bytes
     seen: Seen
-
-
-def stale() -> OSError:
-    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 def by_descriptor(fd: int) -> str:
@@ -68,6 +62,7 @@ class Tree:
     def close(self) -> None:
         """Close every descriptor. Open files are to be released before."""
         self.directories.close()
+        self.nodes.close()
         os.close(self.root_fd)
 
     def check_writable(self) -> None:
@@ -81,11 +76,9 @@ class Tree:
         """The object called ``name``, with a reference to release, or None. Raises OSError."""
         lower = self.codec.encode(name)
         fd = self.directories.fd(parent)
-        st = stat_many(fd, [lower], True)[0]
-        if st.error and st.peek != PEEK_ERROR:
-            if st.error == errno.ENOENT:
-                return None
-            raise OSError(st.error, os.strerror(st.error))
+        st = _peek(fd, lower)
+        if st is None:
+            return None
         seen = self.see(st, fd, lower)
         return self.nodes.acquire(st, parent, lower), seen
 
@@ -112,8 +105,8 @@ class Tree:
         if node.parent is None:
             return self._stat_unlinked(node)
         fd = self.directories.fd(node.parent)
-        st = stat_many(fd, [node.name], True)[0]
-        if not node.is_same(st):
+        st = _peek(fd, node.name)
+        if st is None or not node.is_same(st):
             raise stale()
         return self.see(st, fd, node.name)
 
@@ -124,7 +117,7 @@ class Tree:
                     readable = os.open(by_descriptor(fd), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
                     try:
                         st = stat_fd(readable, True)
-                        return Seen(st, self._regular_size(st, by_descriptor(readable)))
+                        return Seen(st, regular_size(st, readable, self.policy))
                     finally:
                         os.close(readable)
             st = stat_fd(fd, False)
@@ -134,44 +127,13 @@ class Tree:
         """Upper attributes of a child of an open directory, from its stat with a peek."""
         kind = stat.S_IFMT(st.mode)
         if kind == stat.S_IFREG:
-            return Seen(st, self._regular_size(st, f"/proc/self/fd/{dir_fd}/{os.fsdecode(lower)}"))
+            path = f"{by_descriptor(dir_fd)}/{os.fsdecode(lower)}"
+            return Seen(st, regular_size(st, path, self.policy))
         if kind == stat.S_IFLNK and not self.codec.plain:
             with suppress(OSError, FormatError):
                 target = os.readlink(lower, dir_fd=dir_fd)
                 return Seen(st, len(self.codec.decode_target(target)))
         return Seen(st, st.size)
-
-    def _regular_size(self, st: Stat, path: str) -> int:
-        """The size of a regular lower file; ``path`` leads to it without following symlinks."""
-        if self.policy.encrypted_view:
-            return view_size(st.size, st.peek in (PEEK_FOREIGN, PEEK_EMPTY) and _xattr_size(path) is not None)
-        if self.policy.passthrough:
-            return self._passthrough_size(st, path)
-        if st.peek == PEEK_HEADER:
-            return st.upper_size
-        if st.peek == PEEK_EMPTY:
-            return 0
-        if st.peek == PEEK_ERROR:
-            return max(0, st.size - MINIMUM_REGION)  # not readable by us: the nearest that can be said
-        size = _xattr_size(path)
-        return st.size if size is None else size
-
-    def _passthrough_size(self, st: Stat, path: str) -> int:
-        """As open_file() will decide: the header's size if a key opens it, else the lower size."""
-        if st.peek not in (PEEK_HEADER, PEEK_FOREIGN):
-            return st.size
-        try:
-            fd = os.open(path, os.O_RDONLY | _OPEN_FLAGS)
-        except OSError:
-            return st.size
-        try:
-            found = find_header(fd)
-            unlock(found.header, self.policy).close()
-            return found.header.size
-        except (OSError, FusecryptError):
-            return st.size
-        finally:
-            os.close(fd)
 
     def readlink(self, node: Node) -> bytes:
         """The target of a symlink. Raises OSError; FormatError (EINVAL) if it does not decode."""
@@ -251,10 +213,14 @@ class Tree:
         """Undo one open; the last one closes the lower file and wipes its key."""
         node.opens -= 1
         if node.opens == 0 and node.file is not None:
-            if not node.linked and node.refs > 1:
-                node.pin = os.open(by_descriptor(node.file.fd), os.O_PATH | os.O_CLOEXEC)
-            node.file.close()
-            node.file = None
+            file, node.file = node.file, None
+            try:
+                if not node.linked and node.refs > 1:
+                    node.pin = os.open(by_descriptor(file.fd), os.O_PATH | os.O_CLOEXEC)
+            finally:
+                file.close()
+                self.forget(node)
+            return
         self.forget(node)
 
     def list(self, node: Node) -> Listing:
@@ -298,10 +264,11 @@ class Listing:
         os.close(self.fd)
 
 
-def _xattr_size(path: str) -> int | None:
-    """The upper size that the attribute of a lower file says, or None if there is no usable one."""
-    with suppress(OSError, FormatError):
-        value = read_xattr(path)
-        if value is not None:
-            return parse_header(value).size
-    return None
+def _peek(dir_fd: int, lower: bytes) -> Stat | None:
+    """A child of an open directory, with what its header says, or None if there is none. Raises OSError."""
+    st = stat_many(dir_fd, [lower], True)[0]
+    if not st.error or st.peek == PEEK_ERROR:
+        return st
+    if st.error == errno.ENOENT:
+        return None
+    raise OSError(st.error, os.strerror(st.error))

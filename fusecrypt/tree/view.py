@@ -13,6 +13,7 @@ from dataclasses import replace
 from fusecrypt.errors import FormatError
 from fusecrypt.ondisk.header import FLAG_XATTR, MINIMUM_REGION
 from fusecrypt.tree.headers import find_header
+from fusecrypt.tree.raw import read_lower
 
 
 def header_in_front(fd: int) -> bytes:
@@ -23,8 +24,9 @@ def header_in_front(fd: int) -> bytes:
         return b""
     if not found.in_xattr:
         return b""
-    header = replace(found.header, flags=found.header.flags & ~FLAG_XATTR, extent_size=4096, extents=2)
-    return header.encode_region()
+    return replace(
+        found.header, flags=found.header.flags & ~FLAG_XATTR, extent_size=4096, extents=2
+    ).encode_region()
 
 
 def view_size(lower: int, in_xattr: bool) -> int:
@@ -49,12 +51,8 @@ class ViewFile:
         """Read from the header in front and the lower file behind it; returns how many octets."""
         head = self._front[offset : offset + n]
         buffer[: len(head)] = head
-        rest = n - len(head)
-        if rest == 0:
-            return n
         behind = max(0, offset - len(self._front))
-        flags = os.RWF_NOWAIT if nowait else 0
-        return len(head) + os.preadv(self.fd, [buffer[len(head) : n]], behind, flags)
+        return len(head) + read_lower(self.fd, buffer[len(head) : n], behind, nowait)
 
     def write(self, offset: int, data: bytes | memoryview) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
