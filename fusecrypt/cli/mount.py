@@ -5,31 +5,29 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
 
 from fusecrypt.cli import options as mount_options
-from fusecrypt.cli import secrets
 from fusecrypt.cli.options import MountOptions
+from fusecrypt.cli.sources import Request, Sources, gather, source_options
 from fusecrypt.cli.terminal import say
+from fusecrypt.cli.unlock import SlotOptions
 from fusecrypt.errors import UnsupportedSystemError, UsageError
-from fusecrypt.keys.token import DEFAULT_SALT, FNEK_SALT, AuthToken
 from fusecrypt.mount import spawn
 from fusecrypt.mount.config import MountConfig
-from fusecrypt.native import Secret, harden_process
-from fusecrypt.tree.resolve import Candidates, Resolution, resolve
-from fusecrypt.tree.survey import survey_steps
+from fusecrypt.native import harden_process
+from fusecrypt.tree.resolve import Resolution, resolve
+from fusecrypt.tree.survey import Walk
 
 
 @click.command()
 @click.argument("lower", type=click.Path())
 @click.argument("mountpoint", type=click.Path())
 @click.option("-o", "words", multiple=True, metavar="OPTIONS", help="Mount options, as below.")
-@click.option("--passfile", multiple=True, metavar="FILE", help="Passphrase: FILE's first line; - is stdin.")
-@click.option("--passphrase-fd", multiple=True, type=int, metavar="N", help="Passphrase from descriptor N.")
-@click.option("--extpass", multiple=True, metavar="CMD", help="Passphrase: the first line CMD prints.")
-@click.option("--salt", metavar="HEX", help="Salt of the content key, 16 hex digits.")
+@source_options
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to the terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was mounted as JSON.")
@@ -37,20 +35,20 @@ def mount(
     lower: str,
     mountpoint: str,
     words: Sequence[str],
-    passfile: Sequence[str],
-    passphrase_fd: Sequence[int],
-    extpass: Sequence[str],
-    salt: str | None,
     foreground: bool,
     verbose: bool,
     as_json: bool,
+    sources: Sources,
+    slots: SlotOptions,
 ) -> None:
     """Mount the eCryptfs tree LOWER on MOUNTPOINT.
 
-    The passphrase is all that an existing tree needs: ciphers, signatures, name encryption and the place of
-    the metadata are found from the tree. --passfile and the like can be repeated, for a key each. An empty
-    LOWER becomes a new tree: AES-256 with encrypted names unless options say otherwise. LOWER and MOUNTPOINT
-    may be the same directory.
+    The key is all that an existing tree needs: ciphers, signatures, name encryption and the place of the
+    metadata are found from the tree. Without options, slots of its key-slot file that this machine's TPM
+    opens are tried, then one secret is asked for. A secret may be the mount passphrase, the login passphrase
+    of a wrapped one, a slot's passphrase or a recovery key. --passfile and the like can be repeated, for a
+    key each. An empty LOWER becomes a new tree: AES-256 with encrypted names unless options say otherwise.
+    LOWER and MOUNTPOINT may be the same directory.
 
     \b
     OPTIONS are the kernel's and mount.ecryptfs's
@@ -65,9 +63,11 @@ def mount(
     options = mount_options.parse(words)
     spawn.check_places(lower, mountpoint)
     root_fd = _open_lower(lower, options)
-    passphrases = _passphrases(options, passfile, passphrase_fd, extpass)
-    candidates = _candidates(passphrases, salt or options.salt)
-    resolution = resolve(survey_steps(root_fd), candidates, options.tree_options())
+    walk = Walk(root_fd)
+    keys = gather(Request(sources, slots, options, Path(lower), walk.first_findings()))
+    if keys.read_only:
+        options.fuse.add("ro")
+    resolution = resolve(iter(walk), keys.candidates, options.tree_options())
     for remark in resolution.remarks:
         say(remark)
     config = MountConfig(
@@ -90,28 +90,6 @@ def _open_lower(lower: str, options: MountOptions) -> int:
     if options.check_owner and os.fstat(fd).st_uid != os.getuid():
         raise UsageError(f"{lower} does not belong to you, which ecryptfs_check_dev_ruid asks for")
     return fd
-
-
-def _passphrases(
-    options: MountOptions, passfile: Sequence[str], passphrase_fd: Sequence[int], extpass: Sequence[str]
-) -> list[Secret]:
-    found = [secrets.from_file(path) for path in passfile]
-    found += [secrets.from_descriptor(fd) for fd in passphrase_fd]
-    found += [secrets.from_command(command) for command in extpass]
-    found += [secrets.in_utils_form(secrets.from_file(path)) for path in options.passwd_files]
-    found += [secrets.in_utils_form(secrets.from_descriptor(fd)) for fd in options.passwd_fds]
-    return [secrets.check_length(secret) for secret in found or secrets.ask_passphrases()]
-
-
-def _candidates(passphrases: list[Secret], salt: str | None) -> list[Candidates]:
-    """Each passphrase as a content key and as ecryptfs-utils' file-name key; the passphrases are wiped."""
-    content_salt = secrets.parse_salt(salt) if salt else DEFAULT_SALT
-    found = []
-    for passphrase in passphrases:
-        with passphrase:
-            content = AuthToken.from_passphrase(passphrase, content_salt)
-            found.append(Candidates(content, AuthToken.from_passphrase(passphrase, FNEK_SALT)))
-    return found
 
 
 def _fuse_options(options: MountOptions, read_only: bool) -> tuple[str, ...]:

@@ -65,7 +65,7 @@ def recognise(lower: Path) -> Home | None:
         wrapped=wrapped if wrapped.is_file() else None,
         independent=(config / "wrapping-independent").exists(),
         whole_home=whole,
-        salt=_salt_of(real_home / ".ecryptfsrc"),
+        salt=salt_of(real_home / ".ecryptfsrc"),
     )
 
 
@@ -91,7 +91,8 @@ def rc_salt(text: bytes) -> bytes | None:
     return salt
 
 
-def _salt_of(path: Path) -> bytes:
+def salt_of(path: Path) -> bytes:
+    """The salt that an .ecryptfsrc sets, or the default."""
     try:
         return rc_salt(read_small(path, MAX_RC)) or DEFAULT_SALT
     except (OSError, KeyFileError):

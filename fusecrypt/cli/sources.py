@@ -1,0 +1,298 @@
+"""From what the command line says about keys to candidates: the keys that a tree may use."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fusecrypt.cli import secrets
+from fusecrypt.cli.masters import Master, encrypted_tokens
+from fusecrypt.cli.options import MountOptions
+from fusecrypt.cli.terminal import ask_secret, say
+from fusecrypt.cli.unlock import SlotOptions, describe, open_tpm, slot_options, unlock
+from fusecrypt.errors import FusecryptError, KeyNotFoundError, UsageError
+from fusecrypt.keys import homes, locate
+from fusecrypt.keys.errors import WrongSecretError
+from fusecrypt.keys.keyring import find_token
+from fusecrypt.keys.raw import read_raw_key, split_assignment
+from fusecrypt.keys.slotfile import CONTENT, NAMES, SlotFile
+from fusecrypt.keys.slotstore import SlotStore
+from fusecrypt.keys.synology import unwrap_export
+from fusecrypt.keys.token import DEFAULT_SALT, FNEK_SALT, AuthToken
+from fusecrypt.keys.tpm.session import TPM
+from fusecrypt.keys.unlock import Found
+from fusecrypt.keys.wrapped import read_wrapped
+from fusecrypt.native import Secret
+from fusecrypt.tree.resolve import Candidates
+from fusecrypt.tree.survey import Survey
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The options that say where keys come from, as they were given."""
+
+    passfile: Sequence[str]
+    passphrase_fd: Sequence[int]
+    extpass: Sequence[str]
+    salt: str | None
+    wrapped_passphrase: Path | None
+    keyring: bool
+    encrypted_key: Sequence[str]
+    master: str | None
+    blobauth_file: str | None
+    keyauth_file: str | None
+    keyhandle: str | None
+    master_pcrs: str | None
+    raw_key: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The keys at hand. ``read_only``: they may be forged, so nothing must be written with them."""
+
+    candidates: Sequence[Candidates]
+    read_only: bool = False
+
+
+_OPTIONS = (
+    click.option("--passfile", multiple=True, metavar="FILE", help="Secret: FILE's first line; - is stdin."),
+    click.option("--passphrase-fd", multiple=True, type=int, metavar="N", help="Secret from descriptor N."),
+    click.option("--extpass", multiple=True, metavar="CMD", help="Secret: the first line CMD prints."),
+    click.option("--salt", metavar="HEX", help="Salt of the content key, 16 hex digits."),
+    click.option(
+        "--wrapped-passphrase",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Wrapped passphrase of ecryptfs-utils or Synology; the secret is the login passphrase.",
+    ),
+    click.option("--keyring", is_flag=True, help="Take the keys from the kernel's keyrings."),
+    click.option("--encrypted-key", multiple=True, metavar="[SIG=]FILE", help="What keyctl pipe prints."),
+    click.option("--master", metavar="user:FILE|trusted:FILE", help="Master key of the encrypted keys."),
+    click.option("--blobauth-file", metavar="FILE", help="Auth value of a trusted master."),
+    click.option("--keyauth-file", metavar="FILE", help="Auth value of its parent."),
+    click.option("--keyhandle", metavar="H", help="Handle of its parent, such as 0x81000001."),
+    click.option("--master-pcrs", metavar="[BANK:]N+N", help="PCRs of its policy."),
+    click.option("--raw-key", multiple=True, metavar="[SIG=]FILE", help="A key of 64 octets."),
+)
+
+
+def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a click command with all options about keys; it gets ``sources`` and ``slots``."""
+
+    @functools.wraps(command)
+    def collected(*arguments: Any, **named: Any) -> Any:
+        given = {field.name: named.pop(field.name) for field in fields(Sources)}
+        return command(*arguments, sources=Sources(**given), **named)
+
+    decorated = slot_options(collected)
+    for option in reversed(_OPTIONS):
+        option(decorated)
+    return decorated
+
+
+@dataclass(frozen=True)
+class Request:
+    """One mount: what the command line says, where the tree is, what it told so far."""
+
+    sources: Sources
+    slots: SlotOptions
+    options: MountOptions
+    lower: Path
+    survey: Survey
+
+    @functools.cached_property
+    def named(self) -> tuple[bytes, ...]:
+        """The signatures that mount options name."""
+        fnek = self.options.tree_options().fnek_signature
+        return tuple(dict.fromkeys([*self.options.signatures, *([fnek] if fnek else [])]))
+
+    @functools.cached_property
+    def signatures(self) -> frozenset[bytes]:
+        """The signatures that the tree's files and names show, and those that options name."""
+        return frozenset({*self.survey.content_signatures, *self.survey.name_signatures, *self.named})
+
+    @functools.cached_property
+    def home(self) -> homes.Home | None:
+        """The layout of ecryptfs-utils that the tree belongs to."""
+        return homes.recognise(self.lower)
+
+    @functools.cached_property
+    def master(self) -> Master:
+        """The master key of encrypted keys."""
+        given = self.sources
+        return Master.parse(
+            given.master, given.blobauth_file, given.keyauth_file, given.keyhandle, given.master_pcrs
+        )
+
+    @property
+    def salt(self) -> bytes:
+        """For the content key: from an option, or the user's .ecryptfsrc, or the default."""
+        text = self.sources.salt or self.options.salt
+        if text:
+            return secrets.parse_salt(text)
+        return self.home.salt if self.home else homes.salt_of(Path.home() / ".ecryptfsrc")
+
+    def open_tpm(self) -> AbstractContextManager[TPM]:
+        """The TPM that options name, or this machine's."""
+        return open_tpm(self.slots.tcti)
+
+
+def gather(request: Request) -> Gathered:
+    """All keys at hand.
+
+    Keys in files and on the keyring are taken as they are named. Then each secret is tried as all it can
+    be; where nothing is named at all, slots that this TPM opens are tried, and then a secret is asked for.
+    Raises UsageError, and other errors with status 3 for what opens nothing.
+    """
+    given = _given_secrets(request)
+    slots = request.slots
+    asked = bool(given or slots.keyslots or slots.pin_file or request.sources.wrapped_passphrase)
+    tokens = [_raw_token(argument) for argument in request.sources.raw_key]
+    tokens += encrypted_tokens(
+        request.sources.encrypted_key,
+        request.master,
+        request.open_tpm,
+        request.survey,
+        request.options.signatures,
+    )
+    if request.sources.keyring:
+        tokens += _from_keyring(request)
+    if not asked:
+        tokens += _named_on_keyring(request, tokens)
+    unlocked = _unlock(request, given) if asked or not tokens else Gathered(())
+    candidates = [*_each_alone(tokens), *unlocked.candidates]
+    if asked:
+        known = [token for candidate in candidates for token in candidate.tokens]
+        candidates += _each_alone(_named_on_keyring(request, known))
+    return Gathered(candidates, unlocked.read_only)
+
+
+def _each_alone(tokens: Iterable[AuthToken]) -> list[Candidates]:
+    return [Candidates(token, token) for token in tokens]
+
+
+def _given_secrets(request: Request) -> list[Secret]:
+    sources, options = request.sources, request.options
+    found = [secrets.from_file(path) for path in sources.passfile]
+    found += [secrets.from_descriptor(fd) for fd in sources.passphrase_fd]
+    found += [secrets.from_command(command) for command in sources.extpass]
+    found += [secrets.in_utils_form(secrets.from_file(path)) for path in options.passwd_files]
+    found += [secrets.in_utils_form(secrets.from_descriptor(fd)) for fd in options.passwd_fds]
+    return found
+
+
+def _raw_token(argument: str) -> AuthToken:
+    sig, path = split_assignment(argument)
+    return read_raw_key(path, sig)
+
+
+def _from_keyring(request: Request) -> list[AuthToken]:
+    """The keys that options name, or else those that the tree shows. Raises the last refusal if none."""
+    wanted = request.named or sorted(request.signatures)
+    if not wanted:
+        raise UsageError("a new tree does not tell its keys", "name them: -o ecryptfs_sig=SIG")
+    tokens, refusals = _find_tokens(request, wanted)
+    if not tokens:
+        for refusal in refusals[:-1]:
+            say(describe(refusal))
+        raise refusals[-1]
+    return tokens
+
+
+def _named_on_keyring(request: Request, tokens: Iterable[AuthToken]) -> list[AuthToken]:
+    """The keys that options name and that no other source gave, as far as the keyring holds them."""
+    known = {token.signature for token in tokens}
+    found, refusals = _find_tokens(request, [sig for sig in request.named if sig not in known])
+    for refusal in refusals:
+        if not isinstance(refusal, KeyNotFoundError):
+            say(describe(refusal))
+    return found
+
+
+def _find_tokens(request: Request, wanted: Iterable[bytes]) -> tuple[list[AuthToken], list[FusecryptError]]:
+    tokens: list[AuthToken] = []
+    refusals: list[FusecryptError] = []
+    for sig in wanted:
+        try:
+            tokens.append(find_token(sig, lambda text: request.master.unseal(text, request.open_tpm)))
+        except FusecryptError as error:
+            refusals.append(error)
+    return tokens, refusals
+
+
+def _unlock(request: Request, given: list[Secret]) -> Gathered:
+    """The keys that secrets give, or a TPM; the secrets are wiped."""
+    explicit = request.sources.wrapped_passphrase
+    file = _slot_file(request)
+    if explicit is not None and file is None:
+        return _from_wrapped(request, explicit, given)
+    wrapped_path = explicit or (request.home.wrapped if request.home else None)
+    if file is None and (wrapped_path is None or not request.signatures):
+        return Gathered([_from_passphrase(request, each) for each in given or secrets.ask_passphrases()])
+    wrapped = read_wrapped(wrapped_path, request.salt) if wrapped_path else None
+    found = unlock(
+        file,
+        request.slots,
+        given,
+        sigs=request.signatures,
+        salt=request.salt,
+        wrapped=wrapped,
+        use_tpm=not given,
+    )
+    return Gathered([_candidates(request, found)], found.volume is not None and not found.volume.intact)
+
+
+def _slot_file(request: Request) -> SlotFile | None:
+    """The key-slot file that is named, or the one that is found by the tree's signatures."""
+    if request.slots.keyslots is not None:
+        return SlotStore(request.slots.keyslots).read()
+    if request.sources.wrapped_passphrase is not None:
+        return None
+    _, file, refusals = locate.find(request.lower, sorted(request.signatures))
+    for refusal in refusals:
+        say(refusal)
+    if file is None and (request.slots.pin_file is not None or request.slots.slot is not None):
+        raise UsageError("no key-slot file of this tree was found", "name it: --keyslots FILE")
+    return file
+
+
+def _from_wrapped(request: Request, path: Path, given: list[Secret]) -> Gathered:
+    """The keys of the passphrases that are wrapped in a file."""
+    wrapped = read_wrapped(path, request.salt)
+    if not given and wrapped.version == 1:
+        with suppress(WrongSecretError):  # Synology's: its wrapping passphrase is no secret
+            return Gathered([_from_passphrase(request, unwrap_export(wrapped.encode()))])
+    passphrases = []
+    for secret in given or [ask_secret("login passphrase")]:
+        with secret:
+            passphrases.append(wrapped.unwrap(secret))
+    return Gathered([_from_passphrase(request, each) for each in passphrases])
+
+
+def _from_passphrase(request: Request, passphrase: Secret) -> Candidates:
+    """A mount passphrase as a content key and as ecryptfs-utils' file-name key; it is wiped."""
+    with secrets.check_length(passphrase):
+        content = AuthToken.from_passphrase(passphrase, request.salt)
+        names = AuthToken.from_passphrase(passphrase, FNEK_SALT)
+        if request.sources.salt or request.options.salt or request.salt == DEFAULT_SALT:
+            return Candidates(content, names)
+        return Candidates(content, names, (AuthToken.from_passphrase(passphrase),))
+
+
+def _candidates(request: Request, found: Found) -> Candidates:
+    """The keys of one secret; which of them a new tree would use is told by the slot file."""
+    if found.volume is not None:
+        held = found.volume.tokens()
+        content = [key.token for key in held if CONTENT in key.use]
+        names = [key.token for key in held if NAMES in key.use]
+    else:
+        content = [t for t in found.tokens if t.signature in request.survey.content_signatures]
+        names = [t for t in found.tokens if t.signature in request.survey.name_signatures]
+    first, *others = [*content, *found.tokens]
+    return Candidates(first, (names or [first])[0], tuple(others))
