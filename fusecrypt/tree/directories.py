@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections import OrderedDict
@@ -27,7 +28,8 @@ class Directories:
         self._limit = max(_FEWEST, min(_MOST, soft // 4))
 
     def fd(self, node: Node) -> int:
-        """A descriptor for ``*at`` calls. Raises OSError: ESTALE if the directory is no longer there."""
+        """A descriptor for ``*at`` calls. Raises OSError: ESTALE if the directory is no longer there,
+        ENOTDIR if it is none."""
         if node is self._root:
             return self._root_fd
         fd = self._open.get(node)
@@ -36,6 +38,8 @@ class Directories:
             return fd
         if node.pin >= 0:
             return node.pin
+        if not node.is_directory:
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         fd = self._reopen(node)
         self._open[node] = fd
         if len(self._open) > self._limit:

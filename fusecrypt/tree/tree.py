@@ -87,8 +87,10 @@ class Tree:
         node = self.root
         node.refs += 1
         for name in filter(None, path.split(b"/")):
-            found = self.lookup(node, name)
-            self.forget(node)
+            try:
+                found = self.lookup(node, name)
+            finally:
+                self.forget(node)
             if found is None:
                 raise OSError(errno.ENOENT, os.strerror(errno.ENOENT), os.fsdecode(path))
             node = found[0]
