@@ -1,0 +1,157 @@
+"""Trees of the kernel's ``encrypted`` keys, mounted without the kernel's key types."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import golden
+from tests.mount.keys import (
+    SOFTWARE,
+    encrypted_files,
+    golden_tpm,
+    shows_golden,
+    software_tpm,
+    trusted_master,
+    user_master,
+)
+from tests.mount.support import run
+from tests.tpm.conftest import SoftwareTPM
+
+KEYAUTH = "707172737475767778797a7b7c7d7e7f80818283"
+USER = [tree for tree in golden.trees() if tree.name.startswith("enc-")]
+TRUSTED = {
+    "trusted": {},
+    "trusted-blobauth": {"blobauth-file": "secretauth"},
+    "trusted-blobauth-hex": {"blobauth-file": "b2a0f16c6e09a420420d094a2a531bb2da0f3e63"},
+    "trusted-ecc": {},
+    "trusted-keyauth": {"keyauth-file": KEYAUTH},
+    "trusted-nonmigratable": {},
+    "trusted-pcrlock": {},
+    "trusted-policy-pcr16": {"master-pcrs": "sha256:16"},
+    "trusted-sha1": {},
+    "trusted-sha384": {},
+}
+"""The options that each trusted master needs; those of files are given by the files' contents."""
+
+
+@pytest.fixture(scope="module")
+def kernels() -> Iterator[SoftwareTPM]:
+    """The TPM of the golden trees, running."""
+    with software_tpm(golden_tpm()) as tpm:
+        yield tpm
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["found", "named"])
+@pytest.mark.parametrize("tree", USER, ids=lambda tree: tree.name)
+def test_keys_under_a_user_master(tree: golden.GoldenTree, named: bool, tmp_path: Path) -> None:
+    lower = tree.unpack(tmp_path / "lower")
+    words = [*encrypted_files(tree, tmp_path, named=named), *user_master(tree, tmp_path)]
+    shows_golden(tree, lower, *words)
+
+
+@pytest.mark.parametrize("name", TRUSTED)
+def test_keys_under_a_trusted_master(name: str, kernels: SoftwareTPM, tmp_path: Path) -> None:
+    tree = golden.tree(name)
+    lower = tree.unpack(tmp_path / "lower")
+    words = [*encrypted_files(tree, tmp_path, named=False), *trusted_master(tree, tmp_path)]
+    words += _companions(name, tmp_path)
+    shows_golden(tree, lower, *words, "--tcti", kernels.tcti, log_allows=(SOFTWARE,))
+
+
+def test_every_golden_tree_of_trusted_keys_is_among_these() -> None:
+    names = {tree.name for tree in golden.trees() if tree.name.startswith("trusted")}
+    assert names == {*TRUSTED, "trusted-policy-pcr7"}
+
+
+def test_handmade_keys_open_the_tree_of_their_passphrase(kernels: SoftwareTPM, tmp_path: Path) -> None:
+    tree = golden.tree("aes16-fnek")
+    lower = tree.unpack(tmp_path / "lower")
+    facts = json.loads((golden.DIRECTORY / "trusted-handmade" / "handmade.json").read_text())
+    (tmp_path / "trusted").write_text(facts["trusted_blob"])
+    words = ["--master", f"trusted:{tmp_path / 'trusted'}", "--tcti", kernels.tcti]
+    for key in facts["keys"]:
+        (tmp_path / key["sig"]).write_text(key["blob"] + "\n")
+        words += ["--encrypted-key", str(tmp_path / key["sig"])]
+    shows_golden(tree, lower, *words, log_allows=(SOFTWARE,))
+
+
+@pytest.mark.parametrize("pcrs", ["sha256:7", None])
+def test_a_policy_of_other_firmware_names_its_pcr(
+    pcrs: str | None, kernels: SoftwareTPM, tmp_path: Path
+) -> None:
+    tree = golden.tree("trusted-policy-pcr7")
+    words = [*encrypted_files(tree, tmp_path, named=False), *trusted_master(tree, tmp_path)]
+    words += ["--tcti", kernels.tcti, *(["--master-pcrs", pcrs] if pcrs else [])]
+    message = _refused(tree, tmp_path, *words)
+    assert ("PCR 7 is now 0000" if pcrs else "--master-pcrs") in message
+    assert SOFTWARE in message
+
+
+def test_wrong_auth_values_are_refused(kernels: SoftwareTPM, tmp_path: Path) -> None:
+    (tmp_path / "wrong").write_text("wrongauth\n")
+    for name, option, said in (
+        ("trusted-blobauth", "--blobauth-file", "the PIN or auth value is wrong"),
+        ("trusted-keyauth", "--keyauth-file", "--keyauth-file"),
+    ):
+        tree = golden.tree(name)
+        words = [*encrypted_files(tree, tmp_path, named=False), *trusted_master(tree, tmp_path)]
+        words += ["--tcti", kernels.tcti, option, str(tmp_path / "wrong")]
+        assert said in _refused(tree, tmp_path / name, *words)
+
+
+def test_a_wrong_master_is_refused(tmp_path: Path) -> None:
+    tree = golden.tree("enc-user")
+    words = encrypted_files(tree, tmp_path, named=True)
+    (tmp_path / "master").write_bytes(bytes(32))
+    message = _refused(tree, tmp_path, *words, "--master", f"user:{tmp_path / 'master'}")
+    assert "does not open with this master key" in message
+    (tmp_path / "master").write_bytes(b"")
+    assert "is empty" in _refused(tree, tmp_path, *words, "--master", f"user:{tmp_path / 'master'}")
+
+
+def test_options_that_do_not_belong_together(tmp_path: Path) -> None:
+    tree = golden.tree("enc-user")
+    keys, master = encrypted_files(tree, tmp_path, named=False), user_master(tree, tmp_path)
+    for status, words, said in (
+        (2, keys, "needs its master key"),
+        (2, [*keys, "--master", "wrong:x"], "user:FILE or trusted:FILE"),
+        (4, [*keys, "--master", master[1].replace("user:", "trusted:")], "the TPM key"),
+        (3, [*keys[:2], *master], "no given key opens the files"),
+        (2, [*keys[2:], *keys[2:], *master], "write --encrypted-key SIG=FILE"),
+    ):
+        assert said in _refused(tree, tmp_path, *words, status=status)
+    (tmp_path / "none").write_text("a passphrase\n")
+    message = _refused(tree, tmp_path, "--encrypted-key", str(tmp_path / "none"), *master, status=4)
+    assert "no text of an encrypted key" in message
+    assert "a passphrase" not in message
+
+
+def test_keys_of_another_tree_have_no_use(tmp_path: Path) -> None:
+    tree, other = golden.tree("enc-user"), golden.tree("enc-user-provided")
+    words = [*encrypted_files(other, tmp_path, named=False), *user_master(other, tmp_path)]
+    words += ["-o", f"ecryptfs_sig={'0' * 16}"]
+    message = _refused(tree, tmp_path, *words)
+    assert "no given key opens the names" in message
+
+
+def _companions(name: str, directory: Path) -> list[str]:
+    words = []
+    for option, value in TRUSTED[name].items():
+        if option.endswith("-file"):
+            (directory / option).write_text(value + "\n")
+            value = str(directory / option)
+        words += [f"--{option}", value]
+    return words
+
+
+def _refused(tree: golden.GoldenTree, directory: Path, *words: str, status: int = 3) -> str:
+    """Try to mount a golden tree; what is said when it is refused."""
+    lower, mnt = directory / "lower", directory / "mnt"
+    if not lower.exists():
+        tree.unpack(lower)
+        mnt.mkdir()
+    return run("mount", *words, lower, mnt, status=status).stderr
