@@ -30,9 +30,17 @@ def encrypted_files(lower: Path) -> Iterator[Path]:
                 yield path
 
 
-def differences(path: Path, copy: Path, policy: Policy) -> list[str]:
-    """How `copy`, written by us, differs from the lower file `path`; what the two are for other keys, the
-    policy's included, is told by the header."""
+def differences(lower: Path, copy: Path, policy: Policy) -> list[str]:
+    """How the files of a lower tree differ from what a plain write of their contents makes of them.
+
+    Each is written to `copy` in its turn. The policy's keys are used as the file's own header says.
+    """
+    paths = list(encrypted_files(lower))
+    assert paths, f"{lower} has no encrypted files"
+    return [line for path in paths for line in _differences(path, copy, policy)]
+
+
+def _differences(path: Path, copy: Path, policy: Policy) -> list[str]:
     with path.open("rb", buffering=0) as source, copy.open("w+b", buffering=0) as target:
         found = find_header(source.fileno())
         policy = _policy_of(found, policy)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from fusecrypt.cli import options
+from fusecrypt.tree.tree import Tree
 from tests import golden, manifest
-from tests.kernel import in_guest, mixed, opening, plan, rebuild, through_tree, trees
+from tests.kernel import in_guest, mixed, plan, rebuild, trees
 from tests.kernel.guest import Guest
 from tests.kernel.random_plan import Model
-from tests.kernel.variants import VARIANTS
+from tests.kernel.through_tree import TreeActor
+from tests.kernel.variants import VARIANTS, Variant
+from tests.mount.support import mounted
+from tests.tree.support import manifest as tree_manifest
+from tests.tree.support import open_tree
 
 Entries = list[manifest.Entry]
 
@@ -84,6 +91,22 @@ def differences(expected: Entries, actual: Entries, timed: set[str] | None = Non
     return lines
 
 
+@contextmanager
+def fuse(variant: Variant, lower: Path, new: bool = False) -> Iterator[Path]:
+    """A real mount of a variant's tree, by its passphrases alone unless it is new."""
+    words = ("-o", variant.new_options) if new else ()
+    with mounted(lower, *words, passphrases=variant.passphrases) as mount:
+        yield mount.path
+
+
+@contextmanager
+def without_fuse(variant: Variant, lower: Path, new: bool = False) -> Iterator[Tree]:
+    """The same through fusecrypt.tree."""
+    words = [variant.new_options] if new else []
+    with open_tree(lower, variant.passphrases, options.parse(words).tree_options()) as tree:
+        yield tree
+
+
 @every_variant
 def test_kernel_reads_what_fusecrypt_writes(
     guest: Guest, operations: list[plan.Operation], model: Entries, tmp_path: Path, name: str
@@ -92,15 +115,16 @@ def test_kernel_reads_what_fusecrypt_writes(
     lower = tmp_path / "lower"
     lower.mkdir()
     if name in MOUNTED:
-        with opening.mounted(lower, variant.passphrases, variant.new_options) as upper:
+        with fuse(variant, lower, new=True) as upper:
             outcomes = plan.execute(plan.Directory(upper), operations)
     else:
-        with opening.opened(lower, variant.passphrases, variant.new_options) as tree:
-            outcomes = plan.execute(through_tree.TreeActor(tree), operations)
+        with without_fuse(variant, lower, new=True) as tree:
+            outcomes = plan.execute(TreeActor(tree), operations)
     assert set(outcomes) == {"ok"}
-    with opening.opened(lower, variant.passphrases) as tree:
-        ours = through_tree.show(tree)
-    assert differences(model, ours, mixed.stamped(operations)) == []
+    with without_fuse(variant, lower) as tree:
+        ours = tree_manifest(tree)
+        assert differences(model, ours, mixed.stamped(operations)) == []
+        assert rebuild.differences(lower, tmp_path / "copy", tree.policy) == []
     golden.pack(lower, guest.share / f"{name}.tar")
     shown = trees.kernel_manifest(guest, f"{name}.tar", variant.options, variant.add_keys)
     assert manifest.diff(ours, shown) == []
@@ -113,10 +137,10 @@ def test_fusecrypt_reads_what_the_kernel_writes(
     written = kernel_written(name)
     assert set(written.outcomes) == {"ok"}
     assert differences(model, written.shown) == []
-    with opening.opened(written.lower, VARIANTS[name].passphrases) as tree:
-        assert manifest.diff(written.shown, through_tree.show(tree)) == []
+    with without_fuse(VARIANTS[name], written.lower) as tree:
+        assert manifest.diff(written.shown, tree_manifest(tree)) == []
     if name in MOUNTED:
-        with opening.mounted(written.lower, VARIANTS[name].passphrases) as upper:
+        with fuse(VARIANTS[name], written.lower) as upper:
             assert manifest.diff(written.shown, manifest.manifest(upper)) == []
 
 
@@ -124,24 +148,18 @@ def test_fusecrypt_reads_what_the_kernel_writes(
 def test_same_key_and_marker_make_the_same_file_as_the_kernel(
     kernel_written: Callable[[str], Written], tmp_path: Path, name: str
 ) -> None:
-    written = kernel_written(name)
-    with opening.opened(written.lower, VARIANTS[name].passphrases) as tree:
-        paths = list(rebuild.encrypted_files(written.lower))
-        found = [line for path in paths for line in rebuild.differences(path, tmp_path / "copy", tree.policy)]
-    assert found == []
-    assert len(paths) == sum(entry["type"] == "file" for entry in written.shown)
+    lower = kernel_written(name).lower
+    with without_fuse(VARIANTS[name], lower) as tree:
+        assert rebuild.differences(lower, tmp_path / "copy", tree.policy) == []
 
 
 @pytest.mark.parametrize("name", [tree.name for tree in golden.passphrase_trees()])
 def test_same_key_and_marker_make_the_same_file_as_in_a_golden_tree(tmp_path: Path, name: str) -> None:
-    tree_of_kernel = golden.tree(name)
-    lower = tree_of_kernel.unpack(tmp_path / "lower")
-    salt = tree_of_kernel.keys[0].salt
-    with opening.opened(lower, tree_of_kernel.passphrases, tree_of_kernel.options, salt) as tree:
-        paths = list(rebuild.encrypted_files(lower))
-        found = [line for path in paths for line in rebuild.differences(path, tmp_path / "copy", tree.policy)]
-    assert paths
-    assert found == []
+    written = golden.tree(name)
+    lower = written.unpack(tmp_path / "lower")
+    wanted = options.parse([written.options]).tree_options()
+    with open_tree(lower, written.passphrases, wanted, written.keys[0].salt) as tree:
+        assert rebuild.differences(lower, tmp_path / "copy", tree.policy) == []
 
 
 @pytest.mark.parametrize("seed", [1, 2])
@@ -159,7 +177,7 @@ def test_by_turns_for_long(guest: Guest, tmp_path: Path, name: str, seed: int) -
 
 def take_turns(guest: Guest, directory: Path, name: str, seed: int, parts: int) -> None:
     """A random plan, part by part by fusecrypt and the kernel; after each part both agree with a plain
-    directory. The seed says who begins."""
+    directory, and lower files are what plain writes make. The seed says who begins."""
     variant = VARIANTS[name]
     lower = directory / "lower"
     plain = directory / "plain"
@@ -168,13 +186,14 @@ def take_turns(guest: Guest, directory: Path, name: str, seed: int, parts: int) 
     for part in range(parts):
         operations, expected = model.extend(PART)
         if (part + seed) % 2:
-            lower.mkdir(exist_ok=True)
-            with opening.mounted(lower, variant.passphrases, "" if part else variant.new_options) as upper:
+            with fuse(variant, lower, new=part == 0) as upper:
                 outcomes = plan.execute(plan.Directory(upper), operations)
-            with opening.mounted(lower, variant.passphrases) as upper:
+            with fuse(variant, lower) as upper:
                 shown = manifest.manifest(upper)
         else:
             outcomes, shown = in_guest.work(guest, variant, lower, operations)
         wrong = [line for line in zip(operations, expected, outcomes, strict=True) if line[1] != line[2]]
         assert wrong == [], f"part {part}"
         assert differences(manifest.manifest(plain), shown) == [], f"part {part}"
+        with without_fuse(variant, lower) as tree:
+            assert rebuild.differences(lower, directory / "copy", tree.policy) == [], f"part {part}"
