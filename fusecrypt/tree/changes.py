@@ -28,7 +28,7 @@ def create(
     try:
         file = EncryptedFile(fd, True, tree.policy)
         file.initialise()
-        _give_file(fd, mode, owner)
+        _give_file(fd, dir_fd, owner)
         st = stat_fd(fd, False)
     except BaseException:
         os.close(fd)
@@ -46,21 +46,23 @@ def _create_lower(tree: Tree, parent: Node, name: bytes, mode: int) -> tuple[int
     return os.open(lower, flags, mode & 0o7777, dir_fd=dir_fd), dir_fd, lower
 
 
-def _give_file(fd: int, mode: int, owner: Owner | None) -> None:
-    """Change the owner (the group stays where a setgid directory chose it), keeping set-id bits."""
+def _give_file(fd: int, dir_fd: int, owner: Owner | None) -> None:
+    """Change the owner, keeping set-id bits."""
     if owner is None:
         return
     st = os.fstat(fd)
-    uid, gid = _owner_of_new(owner, st.st_gid, os.getegid())
+    uid, gid = _owner_of_new(owner, st.st_gid, dir_fd)
     if (uid, gid) != (st.st_uid, st.st_gid):
         os.fchown(fd, uid, gid)
         if st.st_mode & (stat.S_ISUID | stat.S_ISGID):
             os.fchmod(fd, stat.S_IMODE(st.st_mode))
 
 
-def _owner_of_new(owner: Owner, gid_given: int, gid_own: int) -> Owner:
-    """A group other than our own was inherited from the directory and stays."""
-    return owner[0], owner[1] if gid_given == gid_own else gid_given
+def _owner_of_new(owner: Owner, gid_given: int, dir_fd: int) -> Owner:
+    """A group that was inherited stays: one other than our own, or our own in a setgid directory."""
+    if gid_given != os.getegid() or (gid_given != owner[1] and os.fstat(dir_fd).st_mode & stat.S_ISGID):
+        return owner[0], gid_given
+    return owner
 
 
 def _finish(tree: Tree, parent: Node, lower: bytes, owner: Owner | None) -> tuple[Node, Seen]:
@@ -70,7 +72,7 @@ def _finish(tree: Tree, parent: Node, lower: bytes, owner: Owner | None) -> tupl
     if st.error:
         raise stale()
     if owner is not None:
-        uid, gid = _owner_of_new(owner, st.gid, os.getegid())
+        uid, gid = _owner_of_new(owner, st.gid, dir_fd)
         if (uid, gid) != (st.uid, st.gid):
             os.chown(lower, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
             st = stat_many(dir_fd, [lower], False)[0]
@@ -153,12 +155,12 @@ def _remove(tree: Tree, parent: Node, name: bytes, directory: bool) -> None:
 
 
 def _detach(tree: Tree, node: Node, parent: Node, lower: bytes, fd: int) -> int:
-    """Forget a link; with the last one keep ``fd`` so that the object can still be reached.
+    """Forget a link; with the last known one keep ``fd`` so that the object can still be reached.
 
     Returns the descriptor that is left for the caller to close, or -1.
     """
     tree.nodes.remove_link(node, parent, lower)
-    if node.linked or node.file is not None:
+    if node.linked or node.file is not None or node.pin >= 0:
         return fd
     tree.directories.drop(node)
     node.pin = fd

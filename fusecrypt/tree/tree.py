@@ -217,7 +217,7 @@ class Tree:
         if node.opens == 0 and node.file is not None:
             file, node.file = node.file, None
             try:
-                if not node.linked and node.refs > 1:
+                if not node.linked and node.refs > 1 and node.pin < 0:
                     node.pin = os.open(by_descriptor(file.fd), os.O_PATH | os.O_CLOEXEC)
             finally:
                 file.close()
