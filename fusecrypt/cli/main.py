@@ -8,6 +8,7 @@ import sys
 import click
 
 from fusecrypt import __version__
+from fusecrypt.cli.key import key
 from fusecrypt.cli.mount import mount
 from fusecrypt.cli.terminal import hint, say
 from fusecrypt.cli.umount import umount
@@ -28,7 +29,7 @@ def fusecrypt() -> None:
     """
 
 
-for command in (mount, umount):
+for command in (mount, umount, key):
     fusecrypt.add_command(command)
 
 

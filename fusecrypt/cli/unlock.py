@@ -157,21 +157,24 @@ def unlock(
     """
     if file is not None:
         warn_if_older(file)
+    refusals: list[FusecryptError] = []
     with LazyTPM(options.tcti) as tpm:
         found = _by_tpm(file, options, tpm) if file is not None and use_tpm else None
         attempt = functools.partial(
             find_keys, sigs=sigs, salt=salt, wrapped=wrapped, file=file, slot=options.slot
         )
         if found is None:
-            found = _by_secrets(secrets, attempt)
+            found = _by_secrets(secrets, attempt, refusals)
         for secret in secrets:
             secret.wipe()
         if found is None and file is not None and options.pin_file is not None:
-            found = _by_pin_file(file, options, tpm, options.pin_file)
+            found = _by_pin_file(file, options, tpm, options.pin_file, refusals)
         if found is None and not secrets:
-            found = _by_prompt(file, options, tpm, attempt)
+            found = _by_prompt(file, options, tpm, attempt, refusals)
+    for refusal in refusals if found else refusals[:-1]:
+        say(describe(refusal))
     if found is None:
-        raise SecretError("nothing that was given opens the keys", "the lines above say why")
+        raise refusals[-1]
     if found.volume is not None:
         note(found.volume)
     return found
@@ -216,14 +219,16 @@ def _by_tpm(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> Found | None:
     return None if volume is None else _found(volume, "the TPM")
 
 
-def _by_secrets(secrets: Sequence[Secret], attempt: Callable[[Secret], Found]) -> Found | None:
+def _by_secrets(
+    secrets: Sequence[Secret], attempt: Callable[[Secret], Found], refusals: list[FusecryptError]
+) -> Found | None:
     """Each as all it can be. A slot gives all keys; passphrases of the tree may give some each."""
     tokens: dict[bytes, AuthToken] = {}
     for secret in secrets:
         try:
             found = attempt(secret)
         except (WrongSecretError, SlotError) as error:
-            say(describe(error))
+            refusals.append(error)
             continue
         if found.volume is not None:
             return found
@@ -231,24 +236,35 @@ def _by_secrets(secrets: Sequence[Secret], attempt: Callable[[Secret], Found]) -
     return Found(tuple(tokens.values()), "passphrase") if tokens else None
 
 
-def _by_pin_file(file: SlotFile, options: SlotOptions, tpm: LazyTPM, path: str) -> Found | None:
+def _by_pin_file(
+    file: SlotFile, options: SlotOptions, tpm: LazyTPM, path: str, refusals: list[FusecryptError]
+) -> Found | None:
     with sources.from_file(path) as pin:
         try:
-            number = _pin_slot(file, options, tpm)
-            return None if number is None else _with_pin(file, options, tpm, number, pin)
+            number = pin_slot(file, options, tpm)
+            if number is not None:
+                return _with_pin(file, options, tpm, number, pin)
+            refusals.append(SecretError("there is no slot whose PIN this TPM could check"))
         except FusecryptError as error:
-            say(describe(error))
-            return None
+            refusals.append(error)
+    return None
 
 
 def _by_prompt(
-    file: SlotFile | None, options: SlotOptions, tpm: LazyTPM, attempt: Callable[[Secret], Found]
-) -> Found:
-    if not _has_terminal():
-        raise SecretError(
-            "no key was opened, and there is no terminal to ask on",
-            "give a passphrase or recovery key with --passfile, or a PIN with --pin-file",
-        )
+    file: SlotFile | None,
+    options: SlotOptions,
+    tpm: LazyTPM,
+    attempt: Callable[[Secret], Found],
+    refusals: list[FusecryptError],
+) -> Found | None:
+    if not has_terminal():
+        if not refusals:
+            hint = "give a passphrase or recovery key by a file or descriptor, or a PIN by a file"
+            refusals.append(SecretError("no key was opened, and there is no terminal to ask on", hint))
+        return None
+    for refusal in refusals:
+        say(describe(refusal))
+    refusals.clear()
     if file is not None and options.pin_file is None and (found := _ask_pin(file, options, tpm)) is not None:
         return found
     what = "passphrase" if file is None else "passphrase or recovery key"
@@ -266,7 +282,7 @@ def _by_prompt(
 def _ask_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> Found | None:
     """Ask for the PIN of the slot that this TPM can open; an empty line goes on without one."""
     try:
-        number = _pin_slot(file, options, tpm)
+        number = pin_slot(file, options, tpm)
         for _ in range(_PROMPTS if number is not None else 0):
             assert number is not None
             try:
@@ -292,7 +308,7 @@ def _with_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, number: int, p
     return _found(volume, f"slot {number}")
 
 
-def _pin_slot(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> int | None:
+def pin_slot(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> int | None:
     """The one slot that a PIN may be spent on: it was named, or it alone belongs to this TPM.
 
     None if there is none. Raises SlotError if there are several.
@@ -322,7 +338,8 @@ def _slots(file: SlotFile, options: SlotOptions, *, pin: bool) -> list[Slot]:
     return [s for s in slots if isinstance(s.body, TPM2Body) and (s.body.pin is not None) == pin]
 
 
-def _has_terminal() -> bool:
+def has_terminal() -> bool:
+    """Whether a secret can be asked for."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:

@@ -1,0 +1,140 @@
+"""fusecrypt key create: a key-slot file for an existing tree."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from fusecrypt.cli import secrets as inputs
+from fusecrypt.cli.key import recovery
+from fusecrypt.cli.key.add import check_label, label_option
+from fusecrypt.cli.key.trees import Keys, resolved, walked
+from fusecrypt.cli.options import MountOptions
+from fusecrypt.cli.sources import Request, Sources, gather, source_options
+from fusecrypt.cli.terminal import ask_secret, say
+from fusecrypt.cli.unlock import SlotOptions, has_terminal, note
+from fusecrypt.errors import SecretError
+from fusecrypt.keys import locate
+from fusecrypt.keys.raw import parse_sig
+from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
+from fusecrypt.keys.slots.recovery import RecoveryEnrolment
+from fusecrypt.keys.slotstore import SlotStore
+from fusecrypt.keys.volume import Volume
+from fusecrypt.native import Secret
+
+
+@click.command()
+@click.argument("lower", type=click.Path(path_type=Path))
+@source_options
+@click.option(
+    "--from-keyring",
+    is_flag=False,
+    flag_value="",
+    metavar="[SIG]",
+    help="Take the keys from the kernel's keyrings: all that the tree shows, or the one of SIG.",
+)
+@recovery.recovery_file_option
+@recovery.qr_option
+@label_option
+def create(
+    lower: Path,
+    sources: Sources,
+    slots: SlotOptions,
+    from_keyring: str | None,
+    recovery_file: Path | None,
+    qr: bool,
+    label: str | None,
+) -> None:
+    """Make a key-slot file for the existing tree LOWER, in which nothing changes.
+
+    Without --keyslots it is LOWER.keyslots. It gets two slots: the secret that opened the tree's keys (its
+    mount passphrase, or the login passphrase of a wrapped one), and a recovery key, given out once. Keys
+    that have no passphrase (--from-keyring, --raw-key, --encrypted-key) get the recovery slot, and a
+    passphrase slot if --passfile is given too. A secret or key that does not fit the tree is refused.
+    """
+    store = _new_store(lower, slots.keyslots, recovery_file)
+    recovery.check_qr(qr)
+    keyless = _without_passphrase(sources, from_keyring)
+    with ExitStack() as stack:
+        secrets = [stack.enter_context(secret) for secret in _secrets(sources, keyless)]
+        descriptors = stack.enter_context(_again([] if keyless else secrets))
+        sources = replace(sources, passfile=(), passphrase_fd=descriptors, extpass=())
+        keys = _keys(lower, sources, slots, from_keyring)
+        volume = Volume.create(keys)
+        if secrets:
+            volume = volume.add(PassphraseEnrolment(secrets[0]), check_label(label))
+    enrolment = RecoveryEnrolment()
+    volume = volume.add(enrolment)
+    with recovery.kept(enrolment, recovery_file, qr):
+        store.create(volume)
+    note(volume)
+    _tell(store, volume)
+
+
+def _new_store(lower: Path, path: Path | None, recovery_file: Path | None) -> SlotStore:
+    """Where the file will be. Raises FileExistsError before any secret is asked for, UsageError."""
+    lower.stat()
+    if path is None:
+        path = lower.resolve().with_name(lower.resolve().name + locate.SUFFIX)
+    locate.check_outside(path, lower)
+    if recovery_file is not None:
+        locate.check_outside(recovery_file, lower)
+    for new in filter(None, (path, recovery_file)):
+        if os.path.lexists(new):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
+    return SlotStore(path)
+
+
+def _without_passphrase(sources: Sources, from_keyring: str | None) -> bool:
+    return bool(sources.keyring or sources.raw_key or sources.encrypted_key or from_keyring is not None)
+
+
+def _secrets(sources: Sources, keyless: bool) -> list[Secret]:
+    """The secrets that were given; one is asked for if the keys depend on it. Raises SecretError."""
+    given = [inputs.from_file(path) for path in sources.passfile]
+    given += [inputs.from_descriptor(fd) for fd in sources.passphrase_fd]
+    given += [inputs.from_command(command) for command in sources.extpass]
+    if given or keyless or (sources.wrapped_passphrase and not has_terminal()):
+        return given
+    return [ask_secret("mount passphrase" if sources.wrapped_passphrase is None else "login passphrase")]
+
+
+@contextmanager
+def _again(secrets: Sequence[Secret]) -> Iterator[list[int]]:
+    """The secrets once more, each from a pipe: the slot needs what the keys are made from."""
+    descriptors: list[int] = []
+    try:
+        for secret in secrets:
+            reader, writer = os.pipe()
+            descriptors.append(reader)
+            os.writev(writer, [secret.view(), b"\n"])  # a line is shorter than any pipe
+            os.close(writer)
+        yield descriptors
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _keys(lower: Path, sources: Sources, slots: SlotOptions, from_keyring: str | None) -> Keys:
+    """The keys that the tree has a use for, all proven or named by what was given."""
+    options = MountOptions(signatures=[parse_sig(from_keyring)] if from_keyring else [])
+    sources = replace(sources, keyring=sources.keyring or from_keyring is not None)
+    with walked(lower) as walk:
+        request = Request(sources, replace(slots, keyslots=None), options, lower, walk.first_findings())
+        gathered = gather(request)
+        if gathered.read_only:
+            raise SecretError("keys of a key-slot file that was tampered with are not taken over")
+        return resolved(walk, gathered.candidates)[1]
+
+
+def _tell(store: SlotStore, volume: Volume) -> None:
+    slots = ", ".join(f"{slot.id} ({slot.type})" for slot in volume.file.slots)
+    say(f"{store.path} was made with the slots {slots}")
+    for key in volume.file.keys:
+        say(f"it holds the key {key.sig.hex()}: {', '.join(key.use)}")
