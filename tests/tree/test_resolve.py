@@ -374,3 +374,20 @@ def test_a_survey_passes_over_what_vanishes(lower: Path) -> None:
         os.close(fd)
     assert survey.entries == 1200
     assert survey.profiles.total() == 1199
+
+
+def test_a_hostile_depth_does_not_cost_its_square(lower: Path) -> None:
+    top = os.open(lower, os.O_RDONLY)
+    fd = os.dup(top)
+    try:
+        for _ in range(2000):
+            os.mkdir("d", dir_fd=fd)
+            below = os.open("d", os.O_RDONLY, dir_fd=fd)
+            os.close(fd)
+            fd = below
+        (survey,) = survey_steps(top)
+        assert survey.entries < 300
+        assert not survey.unreadable
+    finally:
+        os.close(fd)
+        os.close(top)
