@@ -100,8 +100,9 @@ class Walk:
         """The findings so far, then those of every further step."""
         if self._found.entries:
             yield self._found
-        for self._found in self._steps:
-            yield self._found
+        for found in self._steps:
+            self._found = found
+            yield found
 
     def first_findings(self) -> Survey:
         """The findings of the first steps, until they show a file that a passphrase's key opens."""
