@@ -1,0 +1,1 @@
+"""Measure fusecrypt against other encrypting file systems and the directory below (script/bench)."""

@@ -1,0 +1,27 @@
+"""The lower directory itself: what no encryption at all would cost."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+from bench.contenders.base import Contender, Place
+
+
+class Bare(Contender):
+    name = "bare"
+
+    def missing(self) -> str | None:
+        return None
+
+    def version(self) -> str:
+        return f"Linux {platform.release()}"
+
+    def work(self, place: Place) -> Path:
+        return place.lower
+
+    def mount(self, place: Place) -> None:
+        pass
+
+    def unmount(self, place: Place) -> None:
+        pass
