@@ -31,6 +31,9 @@ from fusecrypt.tree.tree import Tree
 _PATIENCE = 10.0
 """Seconds that open files of a busy mount get after SIGTERM, once everything is written."""
 
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that end the mount; SIGHUP comes when the terminal of a foreground mount is closed."""
+
 log = logging.getLogger("fusecrypt")
 
 
@@ -113,8 +116,8 @@ def _leave_terminal() -> None:
 
 
 async def _watch_signals(config: MountConfig, pump: Pump, loop: trio.CancelScope) -> None:
-    """On the first SIGTERM or SIGINT write everything and unmount, which ends the loop; on a second stop."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    """On a first signal write everything and unmount, which ends the loop; on a second one stop."""
+    with trio.open_signal_receiver(*_ENDING) as signals:
         async for _ in signals:
             break
         log.info("unmounting %s", config.mountpoint)

@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator
 from itertools import count
 
+from fusecrypt.native import utimens
 from fusecrypt.tree.files import OpenFile
 from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import Entry, Listing, Tree
 
-_BATCH = 64
-"""Directory entries whose attributes are read in one go."""
+_FIRST_BATCH = 32
+"""Directory entries whose attributes are read in one go, until it is known how many fit a reply."""
 
 
 class FileHandle:
@@ -51,8 +52,14 @@ class FileHandle:
         """Whether what the kernel has cached of this file still holds."""
         return self.node.opens > 1 or self.node.stamp == self._stamp()
 
-    def note_close(self) -> None:
-        self.node.stamp = self._stamp()
+    def note_close(self, believed: int | None) -> None:
+        """``believed``: the modification time that the kernel goes by, if it knows no later one than ours."""
+        stamp = self._stamp()
+        if believed is not None and self.file.writable and stamp[0] != believed:
+            utimens(self.file.fd, b"", None, believed)
+            stamp = self._stamp()
+        self.node.stamp = stamp
+        self.node.shown = self.file.size
 
 
 class DirectoryHandle:
@@ -62,27 +69,32 @@ class DirectoryHandle:
         self.listing = listing
         self.node = node
         self._fresh = True
-        self._from = self._until = 0
-        self._batch: list[tuple[int, Entry]] = []
+        self._batch = _FIRST_BATCH
 
     def rewind(self, tree: Tree) -> None:
         """Look again, if this is not the first reading."""
         if not self._fresh:
             self.listing.close()
             self.listing = tree.list(self.node)
-            self._from = self._until = 0
         self._fresh = False
 
+    def dots(self) -> list[tuple[bytes, Node]]:
+        """The entries in front of all others."""
+        return [(b".", self.node), (b"..", self.node.parent or self.node)]
+
     def entries(self, start: int) -> Iterator[tuple[int, Entry]]:
-        """The entries from position ``start``, each with the position after it."""
+        """The entries from position ``start``, each with the position after it.
+
+        Their attributes are read now: by the next request what they describe may be gone or changed.
+        """
+        taken = 0
         while start < len(self.listing):
-            if not self._from <= start < self._until:
-                self._from, self._until = start, start + _BATCH
-                self._batch = self.listing.entries(start, _BATCH)
-            for position, entry in self._batch:
-                if position > start:
-                    yield position, entry
-            start = self._until
+            count = self._batch
+            for position, entry in self.listing.entries(start, count):
+                taken += 1
+                self._batch = taken  # the last one taken did not fit any more
+                yield position, entry
+            start += count
 
 
 class Handles:

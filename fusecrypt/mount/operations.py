@@ -17,7 +17,7 @@ import trio
 
 from fusecrypt.mount.gate import Gates
 from fusecrypt.mount.handles import DirectoryHandle, FileHandle, Handles
-from fusecrypt.mount.replies import absent, async_handler, attributes, handler
+from fusecrypt.mount.replies import absent, async_handler, attributes, dot, found, handler
 from fusecrypt.mount.setattr import SetAttributes, clear_set_id
 from fusecrypt.tree import attributes as tree_attributes
 from fusecrypt.tree import changes
@@ -51,6 +51,9 @@ class Operations(pyfuse3.Operations):
         self.handles = Handles()
         self._gates = Gates()
         self._remote = remote
+        self._born: dict[Node, int] = {}
+        """Modification times of new files as the kernel was told them. Writes in the same tick of its clock
+        leave them as they are for the kernel, so that it sends no other; below they get later ones."""
         self._for_others = os.geteuid() == 0
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER))
 
@@ -70,8 +73,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def lookup(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
-        found = self.tree.lookup(self._node(parent), name)
-        return absent() if found is None else attributes(*found)
+        child = self.tree.lookup(self._node(parent), name)
+        return absent() if child is None else found(*child)
 
     @handler
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -97,7 +100,9 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if fields.update_size:
             await self._truncate(node, attr.st_size, ctx)
-        SetAttributes(self.tree, node, attr, fields, ctx).apply()
+        if fields.update_mtime:
+            self._born.pop(node, None)
+        SetAttributes(self.tree, node, attr, fields).apply()
         return attributes(node, self.tree.stat(node))
 
     @handler
@@ -192,6 +197,7 @@ class Operations(pyfuse3.Operations):
         above = self._node(parent)
         mode = self._mode(above, mode, ctx)
         node, seen, file = changes.create(self.tree, above, name, mode, self._owner(ctx))
+        self._born[node] = seen.stat.mtime_ns
         handle = FileHandle(node, file, by_root=ctx.uid == 0)
         return pyfuse3.FileInfo(fh=self.handles.add(handle)), attributes(node, seen)
 
@@ -245,6 +251,7 @@ class Operations(pyfuse3.Operations):
                 await self._alone(node, lambda: file.truncate(size))
             else:
                 file.truncate(size)
+            node.shown = size
             if ctx.uid != 0:
                 clear_set_id(file.fd)
         finally:
@@ -274,7 +281,7 @@ class Operations(pyfuse3.Operations):
     @handler
     def release(self, fh: int) -> None:
         handle = self.handles.remove_file(fh)
-        handle.note_close()
+        handle.note_close(self._born.pop(handle.node, None))
         self.tree.close_file(handle.node)
 
     # Directories
@@ -288,9 +295,14 @@ class Operations(pyfuse3.Operations):
         directory = self.handles.directory(fh)
         if start_id == 0:
             directory.rewind(self.tree)
-        for position, entry in directory.entries(start_id):
+        dots = directory.dots()
+        for position, (name, node) in enumerate(dots[start_id:], start_id + 1):
+            if not pyfuse3.readdir_reply(token, name, dot(node), position):
+                return
+        for position, entry in directory.entries(max(0, start_id - len(dots))):
             node = self.tree.nodes.acquire(entry.seen.stat, directory.node, entry.lower)
-            if not pyfuse3.readdir_reply(token, entry.name, attributes(node, entry.seen), position):
+            attr = found(node, entry.seen)
+            if not pyfuse3.readdir_reply(token, entry.name, attr, position + len(dots)):
                 self.tree.forget(node)
                 break
 

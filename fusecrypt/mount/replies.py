@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import logging
+import stat
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -27,6 +28,7 @@ def attributes(node: Node, seen: Seen) -> pyfuse3.EntryAttributes:
     st, size = seen
     attr = pyfuse3.EntryAttributes()
     attr.st_ino = st.ino if node.number == ROOT_NUMBER else node.number
+    attr.generation = node.generation
     attr.entry_timeout = CACHE_SECONDS
     attr.attr_timeout = CACHE_SECONDS
     attr.st_mode = st.mode
@@ -40,6 +42,27 @@ def attributes(node: Node, seen: Seen) -> pyfuse3.EntryAttributes:
     attr.st_atime_ns = st.atime_ns
     attr.st_mtime_ns = st.mtime_ns
     attr.st_ctime_ns = st.ctime_ns
+    return attr
+
+
+def found(node: Node, seen: Seen) -> pyfuse3.EntryAttributes:
+    """The same for a node that a name led to.
+
+    With write-back caching the kernel believes no size but its own while it knows an inode. So a file that
+    changed size below, not through us, is given out as another inode: the same number in a new generation.
+    """
+    if node.is_regular and node.opens == 0:
+        if node.shown not in (None, seen.size):
+            node.generation += 1
+        node.shown = seen.size
+    return attributes(node, seen)
+
+
+def dot(node: Node) -> pyfuse3.EntryAttributes:
+    """What the kernel takes from ``.`` and ``..`` in a listing: number and type."""
+    attr = pyfuse3.EntryAttributes()
+    attr.st_ino = node.ino if node.number == ROOT_NUMBER else node.number
+    attr.st_mode = stat.S_IFDIR
     return attr
 
 

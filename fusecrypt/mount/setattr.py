@@ -44,16 +44,17 @@ class SetAttributes:
         node: Node,
         attr: pyfuse3.EntryAttributes,
         fields: pyfuse3.SetattrFields,
-        ctx: pyfuse3.RequestContext,
     ) -> None:
         self._tree = tree
         self._node = node
         self._attr = attr
         self._fields = fields
-        self._ctx = ctx
 
     def apply(self) -> None:
-        """Owner first (it clears set-id bits), then mode, then times. Raises OSError."""
+        """Owner first (it clears set-id bits), then mode, then times. Raises OSError.
+
+        The kernel has checked the caller's rights, and taken setgid out of a mode that is not for them.
+        """
         fields, attr = self._fields, self._attr
         if fields.update_uid or fields.update_gid:
             attributes.change_owner(
@@ -63,7 +64,7 @@ class SetAttributes:
                 attr.st_gid if fields.update_gid else -1,
             )
         if fields.update_mode:
-            attributes.change_mode(self._tree, self._node, self._allowed_mode(attr.st_mode))
+            attributes.change_mode(self._tree, self._node, attr.st_mode)
         if fields.update_atime or fields.update_mtime:
             attributes.change_times(
                 self._tree,
@@ -71,12 +72,3 @@ class SetAttributes:
                 attr.st_atime_ns if fields.update_atime else None,
                 attr.st_mtime_ns if fields.update_mtime else None,
             )
-
-    def _allowed_mode(self, mode: int) -> int:
-        """Setgid is for root and for members of the file's group."""
-        if not mode & stat.S_ISGID or self._ctx.uid == 0 or self._node.is_directory:
-            return mode
-        gid = self._tree.stat(self._node).stat.gid
-        if gid == self._ctx.gid or gid in pyfuse3.get_sup_groups(self._ctx.pid):
-            return mode
-        return mode & ~stat.S_ISGID

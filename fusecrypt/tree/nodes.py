@@ -33,12 +33,14 @@ class Node:
     """A lower object. ``number`` is unique among living nodes: 1 for the root, else the lower inode number
     if that is free. ``parent`` and ``name`` are the link that was seen last, ``more`` the older ones.
 
-    ``refs`` counts callers, open handles and child nodes; at zero the node is dropped. ``stamp`` is for
-    whoever caches contents: the times and size that they belong to.
+    ``refs`` counts callers, open handles and child nodes; at zero the node is dropped. For whoever caches:
+    ``stamp``, the times and size that cached contents belong to; ``shown``, the size that was given away;
+    ``generation``, which of several states that have nothing to do with one another this is.
     """
 
     __slots__ = (
-        "dev", "file", "ino", "kind", "more", "name", "number", "opens", "parent", "pin", "refs", "stamp",
+        "dev", "file", "generation", "ino", "kind", "more", "name", "number", "opens", "parent", "pin",
+        "refs", "shown", "stamp",
     )  # fmt: skip
 
     def __init__(self, st: Stat, number: int) -> None:
@@ -54,6 +56,8 @@ class Node:
         self.opens = 0
         self.pin = -1
         self.stamp: tuple[int, int, int] | None = None
+        self.shown: int | None = None
+        self.generation = 0
 
     @property
     def is_directory(self) -> bool:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 from tests import manifest, watch
 
@@ -173,6 +174,13 @@ def _state(pid: int) -> str:
         return "Z"
 
 
+def fails(code: int, call: Callable[..., object], *arguments: object, **named: object) -> None:
+    """The call must fail with this errno."""
+    with pytest.raises(OSError) as caught:
+        call(*arguments, **named)
+    assert caught.value.errno == code, caught.value
+
+
 def lower_state(lower: Path) -> list[manifest.Entry]:
     """All that writing to a lower tree would change, to the octet and the nanosecond."""
     entries = manifest.manifest(lower)
@@ -181,7 +189,3 @@ def lower_state(lower: Path) -> list[manifest.Entry]:
         st = os.lstat(path)
         entry.update(ino=st.st_ino, ctime_ns=st.st_ctime_ns, blocks=st.st_blocks)
     return entries
-
-
-def sigterm(mount: Mount) -> None:
-    mount.process.send_signal(signal.SIGTERM)
