@@ -40,9 +40,10 @@ def ask_secret(prompt: str) -> Secret:
         before = termios.tcgetattr(tty)
         silent = termios.tcgetattr(tty)
         silent[3] &= ~termios.ECHO
-        os.write(tty, f"{prompt}: ".encode())
         termios.tcsetattr(tty, termios.TCSAFLUSH, silent)
         try:
+            # Only now: what a quick hand types after the prompt must neither be shown nor thrown away.
+            os.write(tty, f"{prompt}: ".encode())
             return read_line(tty, "the terminal")
         finally:
             termios.tcsetattr(tty, termios.TCSAFLUSH, before)
