@@ -37,12 +37,16 @@ def expected_lower(user: User, size: int) -> int:
 
 
 def check(user: User, path: str, contents: bytes) -> None:
-    """What is read, what stat says, and the lower length; then all of it from a fresh tree."""
+    """What is read, what stat says, the lower length, and the padding; then all from a fresh tree."""
     assert user.read(path) == contents
     assert user.stat(path).size == len(contents)
     lower = lower_of(user, path)
     assert lower.stat().st_size == expected_lower(user, len(contents))
-    assert lower_header(lower).size == len(contents)
+    header = lower_header(lower)
+    assert header.size == len(contents)
+    octets = lower.read_bytes()[0 if user.tree.policy.xattr_metadata else 8192 :]
+    plaintext = unlock(header, user.tree.policy).decrypt_extents(0, octets)
+    assert plaintext == contents.ljust(len(octets), b"\0")
     root = Path(os.readlink(f"/proc/self/fd/{user.tree.root_fd}"))
     with opened(root, user.tree.policy) as again:
         assert User(again).read(path) == contents

@@ -141,7 +141,7 @@ class Model:
 
 
 class TreeMachine(RuleBasedStateMachine):
-    """A tree and its model. Some files are held open, across renames and removals."""
+    """A tree and its model. Some files are held open, and some nodes known, across renames and removals."""
 
     policy: ClassVar[Policy]
 
@@ -150,6 +150,7 @@ class TreeMachine(RuleBasedStateMachine):
         self.model = Model()
         self.lower = Path(tempfile.mkdtemp(prefix="fusecrypt-machine-"))
         self.held: list[tuple[Node, OpenFile, File]] = []
+        self.known: list[tuple[Node, File | Directory]] = []
         self._open()
 
     def _open(self) -> None:
@@ -161,6 +162,9 @@ class TreeMachine(RuleBasedStateMachine):
             self.tree.close_file(node)
             self.tree.forget(node)
         self.held.clear()
+        for known, _ in self.known:
+            self.tree.forget(known)
+        self.known.clear()
         assert len(self.tree.nodes) == 1
         self.tree.close()
 
@@ -277,6 +281,29 @@ class TreeMachine(RuleBasedStateMachine):
         self._wrote(file, at, data)
         assert read(open_file) == file.data
         assert self.tree.stat(node).size == len(file.data)
+
+    @rule(path=paths)
+    def know(self, path: bytes) -> None:
+        thing = self.model.at(path)
+        if isinstance(thing, File | dict) and len(self.known) < 6:
+            self.known.append((self.tree.resolve(path), thing))
+
+    @precondition(lambda self: self.known)
+    @rule(which=st.integers(0, 5))
+    def forget(self, which: int) -> None:
+        self.tree.forget(self.known.pop(which % len(self.known))[0])
+
+    @invariant()
+    def known_nodes_are_reached_wherever_they_went(self) -> None:
+        for node, thing in self.known:
+            if isinstance(thing, File):
+                assert self.tree.stat(node).size == len(thing.data)
+                continue
+            assert self.tree.stat(node).stat.ino == node.ino
+            for name in thing:
+                found = self.tree.lookup(node, name)
+                assert found is not None
+                self.tree.forget(found[0])
 
     @rule()
     def open_again(self) -> None:

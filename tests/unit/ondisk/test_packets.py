@@ -175,7 +175,8 @@ def test_packets_keep_their_order() -> None:
     "packet",
     [
         b"\x01", b"\x01\0", b"\x01\x0a\x03" + bytes(9), b"\x01\x0b\x03" + bytes(9),
-        b"\x01\x0b\x02" + bytes(10), b"\x01" + encode_length(523) + b"\x03" + bytes(522), b"\x01\xff" + bytes(20),
+        b"\x01\x0b\x02" + bytes(10), b"\x01\xff" + bytes(20),
+        b"\x01" + encode_length(523) + b"\x03" + bytes(522),
     ],
 )  # fmt: skip
 def test_malformed_tag_1(packet: bytes) -> None:
