@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -63,26 +64,35 @@ def mount(
     options = mount_options.parse(words)
     spawn.check_places(lower, mountpoint)
     root_fd = _open_lower(lower, options)
+    with nullcontext() if foreground else spawn.Daemon() as daemon:
+        resolution = _resolution(Path(lower), root_fd, options, sources, slots)
+        config = MountConfig(
+            lower=os.path.realpath(lower),
+            mountpoint=os.path.realpath(mountpoint),
+            policy=resolution.policy,
+            options=_fuse_options(options, resolution.policy.read_only),
+            foreground=foreground,
+            verbose=verbose,
+        )
+        if as_json:
+            click.echo(json.dumps(_description(config, resolution)))
+        if daemon is None:
+            spawn.become(config, root_fd)
+        daemon.serve(config, root_fd)
+
+
+def _resolution(
+    lower: Path, root_fd: int, options: MountOptions, sources: Sources, slots: SlotOptions
+) -> Resolution:
+    """Look at the tree, get at keys, decide how to use them."""
     walk = Walk(root_fd)
-    keys = gather(Request(sources, slots, options, Path(lower), walk.first_findings()))
+    keys = gather(Request(sources, slots, options, lower, walk.first_findings()))
     if keys.read_only:
         options.fuse.add("ro")
     resolution = resolve(iter(walk), keys.candidates, options.tree_options())
     for remark in resolution.remarks:
         say(remark)
-    config = MountConfig(
-        lower=os.path.realpath(lower),
-        mountpoint=os.path.realpath(mountpoint),
-        policy=resolution.policy,
-        options=_fuse_options(options, resolution.policy.read_only),
-        foreground=foreground,
-        verbose=verbose,
-    )
-    if as_json:
-        click.echo(json.dumps(_description(config, resolution)))
-    if foreground:
-        spawn.become(config, root_fd)
-    spawn.start(config, root_fd)
+    return resolution
 
 
 def _open_lower(lower: str, options: MountOptions) -> int:

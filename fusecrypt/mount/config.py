@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from dataclasses import dataclass
 
 from fusecrypt.keys.token import KEY_BYTES, AuthToken
 from fusecrypt.native import export_memory, import_memory
 from fusecrypt.ondisk.ciphers import choose
 from fusecrypt.tree.policy import NamePolicy, Policy
+
+_MAX_MESSAGE = 1 << 17
+"""Octets of the JSON: two paths, and far more keys than a key-slot file holds."""
 
 READY = b"\0"
 """What the daemon writes to the descriptor it was given for that when the mount answers."""
@@ -27,8 +31,9 @@ class MountConfig:
     verbose: bool = False
 
 
-def send(config: MountConfig, root_fd: int) -> tuple[int, int]:
-    """Descriptors for the daemon, both to be inherited: the JSON (read to its end), and the key memory."""
+def send(connection: socket.socket, config: MountConfig, root_fd: int, ready_fd: int) -> None:
+    """Give the daemon all it needs, in one message: the JSON, and descriptors of the key memory, of the
+    lower root, and of where to say that the mount answers. The caller keeps those it gave."""
     policy = config.policy
     tokens = _tokens(policy)
     position = {token.signature: i for i, token in enumerate(tokens)}
@@ -36,7 +41,6 @@ def send(config: MountConfig, root_fd: int) -> tuple[int, int]:
         {
             "lower": config.lower,
             "mountpoint": config.mountpoint,
-            "root_fd": root_fd,
             "options": config.options,
             "foreground": config.foreground,
             "verbose": config.verbose,
@@ -56,20 +60,25 @@ def send(config: MountConfig, root_fd: int) -> tuple[int, int]:
             "read_only": policy.read_only,
         }
     )
-    config_fd = os.memfd_create("fusecrypt-config", 0)
-    with os.fdopen(os.dup(config_fd), "w") as file:
-        file.write(text)
     key_fd = export_memory([token.key for token in tokens])
-    os.set_inheritable(config_fd, True)
-    os.set_inheritable(key_fd, True)
-    return config_fd, key_fd
+    try:
+        socket.send_fds(connection, [text.encode()], [key_fd, root_fd, ready_fd])
+    finally:
+        os.close(key_fd)
 
 
-def receive(config_fd: int, key_fd: int) -> tuple[MountConfig, int]:
-    """The daemon's side: the mount and the descriptor of the lower root. Both descriptors are closed."""
-    with os.fdopen(config_fd) as file:
-        file.seek(0)
-        data = json.load(file)
+def receive(connection: socket.socket) -> tuple[MountConfig, int, int] | None:
+    """The daemon's side: the mount, and descriptors of the lower root and for the answer.
+
+    Returns None if there will be no mount.
+    """
+    text, fds, _, _ = socket.recv_fds(connection, _MAX_MESSAGE, 3)
+    if not text:
+        return None
+    key_fd, root_fd, ready_fd = fds
+    for fd in fds:
+        os.set_inheritable(fd, False)  # fusermount3 has no use for them
+    data = json.loads(text)
     with import_memory(key_fd, KEY_BYTES * len(data["tokens"])) as keys:
         os.close(key_fd)
         tokens = [
@@ -99,7 +108,7 @@ def receive(config_fd: int, key_fd: int) -> tuple[MountConfig, int]:
         data["foreground"],
         data["verbose"],
     )
-    return config, data["root_fd"]
+    return config, root_fd, ready_fd
 
 
 def _tokens(policy: Policy) -> list[AuthToken]:

@@ -1,7 +1,8 @@
 """The process behind a mount: started fresh with keys in native memory, it never saw a passphrase.
 
-Usage: ``python -m fusecrypt.mount.daemon CONFIG_FD KEY_FD READY_FD``, by :mod:`fusecrypt.mount.spawn` only.
-One octet on READY_FD says that the mount answers; anything else there is the message of a failure.
+Usage: ``python -m fusecrypt.mount.daemon FD``, by :mod:`fusecrypt.mount.spawn` only. FD is a socket on which
+the mount arrives as :mod:`fusecrypt.mount.config` says. One octet on the descriptor that comes with it says
+that the mount answers; anything else there is the message of a failure.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging.handlers
 import os
 import resource
 import signal
+import socket
 import sys
 from contextlib import suppress
 
@@ -39,10 +41,12 @@ log = logging.getLogger("fusecrypt")
 
 def main(arguments: list[str]) -> int:
     """Serve one mount until it is unmounted; returns the exit status."""
-    config_fd, key_fd, ready_fd = map(int, arguments)
-    config, root_fd = receive(config_fd, key_fd)
-    for fd in (root_fd, ready_fd):
-        os.set_inheritable(fd, False)  # fusermount3 has no use for them
+    native.harden_process()
+    with socket.socket(fileno=int(arguments[0])) as connection:
+        received = receive(connection)
+    if received is None:
+        return 0
+    config, root_fd, ready_fd = received
     _prepare_process(config)
     try:
         _serve(config, root_fd, ready_fd)
@@ -55,7 +59,6 @@ def main(arguments: list[str]) -> int:
 
 
 def _prepare_process(config: MountConfig) -> None:
-    native.harden_process()
     os.umask(0)
     os.chdir("/")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -125,8 +128,8 @@ async def _watch_signals(config: MountConfig, pump: Pump, loop: trio.CancelScope
             nursery.start_soon(_unmount, config.mountpoint, pump)
             async for _ in signals:
                 break
-    log.warning("stopping although %s is still in use", config.mountpoint)
-    loop.cancel()
+            log.warning("stopping although %s is still in use", config.mountpoint)
+            loop.cancel()
 
 
 async def _unmount(mountpoint: str, pump: Pump) -> None:

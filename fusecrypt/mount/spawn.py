@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterable
+from types import TracebackType
 from typing import NoReturn
 
 from fusecrypt.errors import TreeError, UnsupportedSystemError, UsageError
@@ -31,37 +32,59 @@ def check_places(lower: str, mountpoint: str) -> None:
         raise UnsupportedSystemError("/dev/fuse is absent", "load the module: `modprobe fuse`")
 
 
-def start(config: MountConfig, root_fd: int) -> None:
-    """Start the daemon and return when the mount answers. Raises TreeError with the daemon's message."""
-    ready, ready_w = os.pipe()
-    command, inherited = _command(config, root_fd, ready_w)
-    process = subprocess.Popen(command, pass_fds=inherited, start_new_session=True)
-    _close((*inherited, root_fd))
-    with os.fdopen(ready, "rb") as answer:
-        message = answer.read()
-    if message != READY:
-        process.wait()
-        raise TreeError(f"cannot mount: {message.decode(errors='replace') or 'the daemon died'}")
-    process.returncode = 0  # it lives on without us: not a child that was forgotten
-    os.statvfs(config.mountpoint)
+class Daemon:
+    """The process that will serve a mount, started ahead: it loads its libraries while keys are found.
+
+    It has none of the secrets that are read meanwhile. Leaving the context without having called
+    :meth:`serve` ends it.
+    """
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                _command(theirs.fileno()), pass_fds=[theirs.fileno()], start_new_session=True
+            )
+
+    def __enter__(self) -> Daemon:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._socket.close()
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.wait()
+
+    def serve(self, config: MountConfig, root_fd: int) -> None:
+        """Hand over the keys; return when the mount answers. Raises TreeError with the daemon's message."""
+        ready, ready_w = os.pipe()
+        try:
+            send(self._socket, config, root_fd, ready_w)
+        except BrokenPipeError:
+            pass  # it died: what it wrote is on the terminal
+        finally:
+            os.close(ready_w)
+            os.close(root_fd)
+        with os.fdopen(ready, "rb") as answer:
+            message = answer.read()
+        if message != READY:
+            self._process.wait()
+            raise TreeError(f"cannot mount: {message.decode(errors='replace') or 'the daemon died'}")
+        self._process.returncode = 0  # it lives on without us: not a child that was forgotten
+        os.statvfs(config.mountpoint)
 
 
 def become(config: MountConfig, root_fd: int) -> NoReturn:
     """Turn this process into the mount's daemon: it stays in the foreground."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    command, inherited = _command(config, root_fd, null)
-    for fd in inherited:
-        os.set_inheritable(fd, True)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with open(os.devnull, "wb") as nobody:
+        send(ours, config, root_fd, nobody.fileno())
+    theirs.set_inheritable(True)
+    command = _command(theirs.fileno())
     os.execv(command[0], command)  # noqa: S606 - our own interpreter with our own arguments
 
 
-def _command(config: MountConfig, root_fd: int, ready_fd: int) -> tuple[list[str], tuple[int, ...]]:
-    config_fd, key_fd = send(config, root_fd)
-    arguments = [str(fd) for fd in (config_fd, key_fd, ready_fd)]
-    command = [sys.executable, "-I", "-m", "fusecrypt.mount.daemon", *arguments]
-    return command, (root_fd, config_fd, key_fd, ready_fd)
-
-
-def _close(fds: Iterable[int]) -> None:
-    for fd in set(fds):
-        os.close(fd)
+def _command(fd: int) -> list[str]:
+    return [sys.executable, "-I", "-m", "fusecrypt.mount.daemon", str(fd)]
