@@ -70,7 +70,8 @@ def _table(results: Results, workload: str) -> list[str]:
             continue
         cells = [_cell(results.samples[row].get(name)) for name in names]
         rival = results.best_rival(row)
-        best = _ratio(results.advantage(row, rival)) + (f" ({rival})" if rival else "")
+        advantage = results.advantage(row, rival)
+        best = "" if advantage is None else f"{advantage:.2f} ({rival})"
         reference = _ratio(results.advantage(row, REFERENCE))
         lines.append(_line([f"{row.what}, {row.unit}", *cells, reference, best]))
     return lines

@@ -15,7 +15,7 @@ class Bare(Contender):
         return None
 
     def version(self) -> str:
-        return f"Linux {platform.release()}"
+        return platform.release()
 
     def work(self, place: Place) -> Path:
         return place.lower

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -53,19 +54,20 @@ class Contender(ABC):
     program: str
     version_arguments: tuple[str, ...] = ("--version",)
     dear_mount = False
-    """Unlocking takes so long that one mount serves all workloads."""
+    """Unlocking takes so long that one mount serves all workloads. Then a cold cache is the kernel's only."""
 
     def missing(self) -> str | None:
         """Why it cannot be measured here, or None."""
         return None if shutil.which(self.program) else f"{self.program} is not installed"
 
     def version(self) -> str:
+        """Its number, as the program itself says it."""
         result = subprocess.run(
             [self.program, *self.version_arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_PATIENCE,
         )  # fmt: skip
-        lines = result.stdout.strip().splitlines()
-        return lines[0].split(";")[0].strip() if lines else "unknown"
+        number = re.search(r"\d+(\.\d+)+\S*", result.stdout)
+        return number[0].rstrip(";,") if number else "unknown"
 
     def work(self, place: Place) -> Path:
         """Where its files are seen decrypted."""
