@@ -21,7 +21,7 @@ from fusecrypt.mount.replies import absent, async_handler, attributes, dot, foun
 from fusecrypt.mount.setattr import SetAttributes, clear_set_id
 from fusecrypt.tree import attributes as tree_attributes
 from fusecrypt.tree import changes
-from fusecrypt.tree.nodes import Node
+from fusecrypt.tree.nodes import Node, stale
 from fusecrypt.tree.tree import Tree
 
 _STATFS_FIELDS = (
@@ -207,6 +207,10 @@ class Operations(pyfuse3.Operations):
         if flags & os.O_TRUNC:
             await self._truncate(node, 0, ctx)
         file = self.tree.open(node, flags & os.O_ACCMODE != os.O_RDONLY)
+        if node.opens == 1 and node.shown not in (None, file.size):
+            # It changed below a moment ago. The kernel looks the name up again, and learns the size.
+            self.tree.close_file(node)
+            raise stale()
         handle = FileHandle(node, file, by_root=ctx.uid == 0)
         info = pyfuse3.FileInfo(fh=self.handles.add(handle))
         info.keep_cache = handle.unchanged_since_last_close()

@@ -230,6 +230,19 @@ def test_a_change_below_is_seen(tmp_path: Path) -> None:
         assert not path.exists()
 
 
+def test_a_change_below_is_seen_at_the_next_open(tmp_path: Path) -> None:
+    """At once: appending at the end that a file no longer has would leave a gap."""
+    with mounted(tmp_path / "lower", "-o", "ecryptfs_enable_filename_crypto=n") as mount:
+        path, other = mount.path / "f", mount.path / "g"
+        path.write_bytes(b"x" * 10_000)
+        other.write_bytes(b"new")
+        assert path.read_bytes() == b"x" * 10_000
+        (mount.lower / "f").write_bytes((mount.lower / "g").read_bytes())
+        with path.open("ab") as file:
+            file.write(b" and more")
+        assert path.read_bytes() == b"new and more"
+
+
 def test_sizes_while_writing(up: Path) -> None:
     path = up / "f"
     with path.open("wb", buffering=0) as file:

@@ -15,9 +15,9 @@ PYTHON = "/usr/bin/python3"
 _CHILD = """
 import errno, os, stat, sys
 from pathlib import Path
-os.chdir(sys.argv[1])
 os.umask(int(sys.argv[2], 8))
 try:
+    os.chdir(sys.argv[1])
     print(repr(eval(sys.argv[3])))
 except OSError as error:
     print(repr(("OSError", error.errno)))
