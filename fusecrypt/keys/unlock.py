@@ -74,8 +74,11 @@ def passphrase_tokens(passphrase: Secret, salt: bytes = DEFAULT_SALT) -> tuple[A
 def matching_tokens(
     passphrase: Secret, sigs: Collection[bytes], salt: bytes = DEFAULT_SALT
 ) -> tuple[AuthToken, ...]:
-    """Those keys of a passphrase that have one of the signatures; none if it cannot be a passphrase."""
-    if not 1 <= len(passphrase) <= MAX_PASSPHRASE:
+    """Those keys of a passphrase that have one of the signatures; none if it cannot be a passphrase.
+
+    Without signatures nothing is derived, which takes time.
+    """
+    if not sigs or not 1 <= len(passphrase) <= MAX_PASSPHRASE:
         return ()
     return tuple(token for token in passphrase_tokens(passphrase, salt) if token.signature in sigs)
 

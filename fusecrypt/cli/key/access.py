@@ -12,8 +12,13 @@ import click
 
 from fusecrypt.cli import secrets as sources
 from fusecrypt.cli import unlock
+from fusecrypt.cli.slot_options import (
+    SlotOptions,
+    last_attempt_option,
+    pcr_signature_option,
+    tcti_option,
+)
 from fusecrypt.cli.terminal import ask_secret, say
-from fusecrypt.cli.unlock import SlotOptions
 from fusecrypt.errors import SecretError
 from fusecrypt.keys.slotfile import SlotFile
 from fusecrypt.keys.slotstore import SlotStore
@@ -92,9 +97,9 @@ _OPTIONS = (
     click.option(
         "--unlock-slot", type=click.IntRange(0, 0xFFFF), metavar="N", help="Unlock this slot alone."
     ),
-    unlock.tcti_option,
-    unlock.pcr_signature_option,
-    unlock.last_attempt_option,
+    tcti_option,
+    pcr_signature_option,
+    last_attempt_option,
 )
 
 

@@ -16,9 +16,10 @@ from fusecrypt.cli.key import recovery
 from fusecrypt.cli.key.add import check_label, label_option
 from fusecrypt.cli.key.trees import Keys, resolved, walked
 from fusecrypt.cli.options import MountOptions
+from fusecrypt.cli.slot_options import SlotOptions
 from fusecrypt.cli.sources import Request, Sources, gather, source_options
 from fusecrypt.cli.terminal import ask_secret, say
-from fusecrypt.cli.unlock import SlotOptions, has_terminal, note
+from fusecrypt.cli.unlock import has_terminal, note
 from fusecrypt.errors import SecretError
 from fusecrypt.keys import locate
 from fusecrypt.keys.raw import parse_sig

@@ -11,9 +11,9 @@ import click
 from fusecrypt.cli.key.access import Access
 from fusecrypt.cli.key.trees import beside, each_alone, resolved, walked
 from fusecrypt.cli.options import MountOptions
+from fusecrypt.cli.slot_options import SlotOptions
 from fusecrypt.cli.sources import Request, Sources, gather, source_options
 from fusecrypt.cli.terminal import say
-from fusecrypt.cli.unlock import SlotOptions
 from fusecrypt.errors import SecretError, UsageError
 
 

@@ -10,8 +10,9 @@ import click
 
 from fusecrypt.cli import secrets as sources
 from fusecrypt.cli import unlock
+from fusecrypt.cli.slot_options import SlotOptions, slot_options
 from fusecrypt.cli.terminal import ask_secret, say
-from fusecrypt.cli.unlock import LazyTPM, SlotOptions, slot_options
+from fusecrypt.cli.unlock import LazyTPM
 from fusecrypt.errors import FusecryptError, SecretError, UsageError
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.slotfile import SlotFile
