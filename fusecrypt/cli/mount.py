@@ -13,9 +13,9 @@ import click
 
 from fusecrypt.cli import options as mount_options
 from fusecrypt.cli.options import MountOptions
+from fusecrypt.cli.slot_options import SlotOptions
 from fusecrypt.cli.sources import Request, Sources, gather, source_options
 from fusecrypt.cli.terminal import say
-from fusecrypt.cli.unlock import SlotOptions
 from fusecrypt.errors import UnsupportedSystemError, UsageError
 from fusecrypt.mount import spawn
 from fusecrypt.mount.config import MountConfig

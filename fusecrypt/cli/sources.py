@@ -14,8 +14,9 @@ import click
 from fusecrypt.cli import secrets
 from fusecrypt.cli.masters import Master, encrypted_tokens
 from fusecrypt.cli.options import MountOptions
+from fusecrypt.cli.slot_options import SlotOptions, slot_options
 from fusecrypt.cli.terminal import ask_secret, say
-from fusecrypt.cli.unlock import SlotOptions, describe, open_tpm, slot_options, unlock
+from fusecrypt.cli.unlock import describe, open_tpm, unlock
 from fusecrypt.errors import FusecryptError, KeyNotFoundError, UsageError
 from fusecrypt.keys import homes, locate
 from fusecrypt.keys.errors import WrongSecretError
