@@ -24,6 +24,8 @@ from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.volume import Volume
 from fusecrypt.native import Secret
 
+_NAMES = {"passphrase": "passphrase", "recovery": "recovery key"}
+
 
 @click.command()
 @unlocking
@@ -63,7 +65,7 @@ def rotate(access: Access, pins: Sequence[str], drop: Sequence[int]) -> None:
 
 
 def _by_secrets(file: SlotFile, slots: Sequence[Slot], secrets: list[Secret]) -> dict[int, Enrolment]:
-    """What opens each passphrase and recovery slot. On a terminal a missing secret is asked for.
+    """What opens each passphrase and recovery slot. On a terminal missing secrets are asked for.
 
     A secret that opens nothing is refused, so that no slot is thought to be covered that is not.
     """
@@ -76,7 +78,7 @@ def _by_secrets(file: SlotFile, slots: Sequence[Slot], secrets: list[Secret]) ->
     for slot in slots:
         typed = isinstance(slot.body, PassphraseBody | RecoveryBody)
         if typed and slot.id not in found and unlock.has_terminal():
-            secret = ask_secret(f"{slot.type} of slot {slot.id}")
+            secret = ask_secret(f"{_NAMES[slot.type]} of slot {slot.id}")
             enrolment = _opening(file, slot, secret)
             if enrolment is None:
                 raise WrongSecretError(f"this does not open slot {slot.id}")

@@ -9,9 +9,11 @@ import pytest
 
 from fusecrypt.keys import keyctl
 from fusecrypt.keys.keyring import add_token, remove_token
+from fusecrypt.keys.synology import wrap_export
 from fusecrypt.keys.token import FNEK_SALT, AuthToken
 from tests import golden
 from tests.cli.key.support import Bench, contents, slot_types
+from tests.mount.keys import encrypted_files, golden_tpm, software_tpm, trusted_master
 from tests.unit.keys.secrets import octets, secret
 
 
@@ -191,3 +193,35 @@ def test_keys_of_the_kernels_type_encrypted(bench: Bench) -> None:
     bench.run(*words)
     assert tree.fnek is not None
     assert uses(bench) == {tree.keys[0].signature: ["content"], tree.fnek.signature: ["names"]}
+
+
+def test_keys_under_a_trusted_master(bench: Bench) -> None:
+    tree = golden.tree("trusted")
+    lower = tree.unpack(bench.path("lower"))
+    keys = encrypted_files(tree, bench.directory, named=False)
+    master = trusted_master(tree, bench.directory)
+    words = ("create", lower, "--keyslots", "F", "--recovery-file", "R", *keys, *master)
+    with software_tpm(golden_tpm()) as tpm:
+        bench.run(*words, "--tcti", tpm.tcti)
+    # From now on the tree needs neither the kernel's key types nor that TPM.
+    bench.recovery("R")
+    bench.run("test", "--keyslots", "F", "--passfile", "R")
+    assert tree.fnek is not None
+    assert uses(bench) == {tree.keys[0].signature: ["content"], tree.fnek.signature: ["names"]}
+
+
+def test_a_key_file_of_a_nas(made: Bench) -> None:
+    made.path("NAME.key").write_bytes(wrap_export(secret(made.secrets["P"])))
+    words = (
+        "create",
+        "lower",
+        "--keyslots",
+        "F2",
+        "--recovery-file",
+        "R2",
+        "--wrapped-passphrase",
+        "NAME.key",
+    )
+    made.run(*words)
+    assert uses(made, "F2") == uses(made)
+    assert slot_types(listed(made, "F2")["slots"]) == [(0, "recovery")]

@@ -33,6 +33,17 @@ def test_slots_are_added_and_listed(made: Bench) -> None:
         opens(made, name, *(("F", "F.bak") if name == "NEW" else ("F",)))
 
 
+def test_results_as_json(made: Bench) -> None:
+    done = made.run("test", "--keyslots", "F", "--passfile", "P", "--json")
+    results = json.loads(done.stdout)["slots"]
+    assert [(each["slot"], each["type"], each["opens"]) for each in results] == [
+        (0, "passphrase", True),
+        (1, "recovery", None),
+    ]
+    made.run("test", "--keyslots", "F", "--slot", "1", "--passfile", "P", status=3)
+    assert "nothing could be tried" in made.says("test", "--keyslots", "F")
+
+
 def test_labels_that_cannot_be(made: Bench) -> None:
     for label in ("", "x" * 201, "a\x1b[2J"):
         words = ("add", "recovery", "--keyslots", "F", "--unlock-passfile", "P", "--label", label)
@@ -206,3 +217,14 @@ def test_secrets_are_asked_for_on_a_terminal(made: Bench) -> None:
     answers = [("recovery key: ", made.secrets["P"].decode()), ("new passphrase: ", "a"), ("again: ", "b")]
     status, said = talk(command, answers, **where)
     assert (status, "the two passphrases differ" in said) == (3, True)
+
+
+def test_rotation_asks_for_missing_secrets_on_a_terminal(made: Bench) -> None:
+    command = [str(PROGRAM), "key", "rotate", "--keyslots", "F", "--unlock-passfile", "P"]
+    where = {"cwd": made.directory, "env": made.environment}
+    status, said = talk(command, [("recovery key of slot 1: ", "mistaken")], **where)
+    assert (status, "this does not open slot 1" in said) == (3, True)
+    status, said = talk(command, [("recovery key of slot 1: ", made.secrets["R"].decode())], **where)
+    assert status == 0, said
+    for name in ("P", "R"):
+        opens(made, name, "F", "F.bak")
