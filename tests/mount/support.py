@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tests import manifest, watch
 
@@ -31,7 +32,7 @@ class Mount:
     log: Path
     program: Path = PROGRAM
     expected_log: str = ""
-    ids: dict[str, object] = field(default_factory=dict)
+    ids: dict[str, Any] = field(default_factory=dict)
 
     @property
     def pid(self) -> int:
@@ -56,14 +57,16 @@ class Mount:
 def run(
     *arguments: str | Path,
     program: Path = PROGRAM,
-    ids: dict[str, object] | None = None,
+    ids: dict[str, Any] | None = None,
     status: int = 0,
-    **more: object,
+    **more: Any,
 ) -> subprocess.CompletedProcess[str]:
     """Run fusecrypt to its end and check its exit status."""
-    command = [program, *arguments]
-    options = {"stdin": subprocess.DEVNULL, **(ids or {}), **more}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, **options)
+    command: list[str | Path] = [program, *arguments]
+    options: dict[str, Any] = {"stdin": subprocess.DEVNULL, **(ids or {}), **more}
+    done: subprocess.CompletedProcess[str] = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE, check=False, **options
+    )
     assert done.returncode == status, f"status {done.returncode}: {done.stdout}{done.stderr}"
     assert "Traceback" not in done.stderr
     return done
@@ -76,7 +79,7 @@ def mounted(
     passphrases: Sequence[bytes] = (PASSPHRASE,),
     path: Path | None = None,
     program: Path = PROGRAM,
-    ids: dict[str, object] | None = None,
+    ids: dict[str, Any] | None = None,
     log_allows: Sequence[str] = (),
 ) -> Iterator[Mount]:
     """Mount ``lower`` (made if absent) in the foreground, beside it unless ``path`` says where.
@@ -95,7 +98,7 @@ def mounted(
         files = _passfiles(Path(name), passphrases)
         log = Path(name, "log")
         with log.open("wb") as stderr:
-            command = [program, "mount", "--foreground", *files, *options, lower, path]
+            command: list[str | Path] = [program, "mount", "--foreground", *files, *options, lower, path]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, **(ids or {}))
         mount = Mount(lower, path, process, log, program, ids=ids or {})
         try:

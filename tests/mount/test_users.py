@@ -294,7 +294,7 @@ def test_own_mount_of_a_golden_tree(open_tmp_path: Path, program: Path, fuse_for
         seen = open_tmp_path / "seen.json"
         seen.touch()
         os.chown(seen, NOBODY.uid, NOBODY.gid)
-        command = [PYTHON, "-c", code, mount.path, seen]
+        command = [str(PYTHON), "-c", code, str(mount.path), str(seen)]
         subprocess.run(command, check=True, cwd="/", **NOBODY.ids)
     different = {"uid", "gid", "mode", "xattrs"}  # chown takes set-id bits and capabilities away
     assert manifest.diff(tree.manifest(), manifest.load(seen), different) == []

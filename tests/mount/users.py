@@ -9,6 +9,7 @@ import sys
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 PYTHON = "/usr/bin/python3"
 """The system's own: other users may not reach the checkout's."""
@@ -33,7 +34,7 @@ class User:
     groups: tuple[int, ...] = ()
 
     @property
-    def ids(self) -> dict[str, object]:
+    def ids(self) -> dict[str, Any]:
         """For subprocess."""
         return {"user": self.uid, "group": self.gid, "extra_groups": list(self.groups)}
 

@@ -30,7 +30,7 @@ def fields(*names: str) -> Any:
 
 
 @contextmanager
-def operations(lower: Path, **modes: bool) -> Iterator[Operations]:
+def operations(lower: Path, **modes: Any) -> Iterator[Operations]:
     """The handlers over a fresh tree. At the end every handle must be released and every node forgotten."""
     with opened(lower, policy(**modes)) as tree:
         yield Operations(tree)

@@ -185,7 +185,16 @@ def test_keys_of_the_kernels_type_encrypted(bench: Bench) -> None:
     tree = golden.tree("enc-user")
     lower = tree.unpack(bench.path("lower"))
     bench.path("master").write_bytes(bytes.fromhex(tree.details["about_keys"]["master"]["hex"]))
-    words = ["create", lower, "--keyslots", "F", "--recovery-file", "R", "--master", "user:master"]
+    words: list[str | Path] = [
+        "create",
+        lower,
+        "--keyslots",
+        "F",
+        "--recovery-file",
+        "R",
+        "--master",
+        "user:master",
+    ]
     for name, text in tree.details["captured"].items():
         file = bench.path(name.partition(":")[2])
         file.write_text(text)
@@ -200,7 +209,7 @@ def test_keys_under_a_trusted_master(bench: Bench) -> None:
     lower = tree.unpack(bench.path("lower"))
     keys = encrypted_files(tree, bench.directory, named=False)
     master = trusted_master(tree, bench.directory)
-    words = ("create", lower, "--keyslots", "F", "--recovery-file", "R", *keys, *master)
+    words: list[str | Path] = ["create", lower, "--keyslots", "F", "--recovery-file", "R", *keys, *master]
     with software_tpm(golden_tpm()) as tpm:
         bench.run(*words, "--tcti", tpm.tcti)
     # From now on the tree needs neither the kernel's key types nor that TPM.

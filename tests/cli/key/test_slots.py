@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from typing import Any
 
 import pytest
 
@@ -202,7 +203,7 @@ def test_keys_are_loaded_into_the_kernels_keyring(made: Bench) -> None:
 
 def test_secrets_are_asked_for_on_a_terminal(made: Bench) -> None:
     command = [str(PROGRAM), "key", "add", "passphrase", "--keyslots", "F"]
-    where = {"cwd": made.directory, "env": made.environment}
+    where: dict[str, Any] = {"cwd": made.directory, "env": made.environment}
     answers = [
         ("passphrase or recovery key: ", "mistaken"),
         ("passphrase or recovery key: ", made.secrets["R"].decode()),
@@ -221,7 +222,7 @@ def test_secrets_are_asked_for_on_a_terminal(made: Bench) -> None:
 
 def test_rotation_asks_for_missing_secrets_on_a_terminal(made: Bench) -> None:
     command = [str(PROGRAM), "key", "rotate", "--keyslots", "F", "--unlock-passfile", "P"]
-    where = {"cwd": made.directory, "env": made.environment}
+    where: dict[str, Any] = {"cwd": made.directory, "env": made.environment}
     status, said = talk(command, [("recovery key of slot 1: ", "mistaken")], **where)
     assert (status, "this does not open slot 1" in said) == (3, True)
     status, said = talk(command, [("recovery key of slot 1: ", made.secrets["R"].decode())], **where)

@@ -170,8 +170,8 @@ def test_a_pin_is_changed(pinned: Bench, swtpm: SoftwareTPM) -> None:
         assert b"the PIN is wrong" in said.stdout
         bench.run("lockout", "--reset", "--tcti", swtpm.tcti)
     bench.run("add", "tpm2", *UNLOCK, "--tcti", swtpm.tcti)
-    said = bench.says("change", "--slot", "3", *UNLOCK, "--pin-file", "N", "--tcti", swtpm.tcti, status=2)
-    assert "slot 3 has no PIN" in said
+    refused = bench.says("change", "--slot", "3", *UNLOCK, "--pin-file", "N", "--tcti", swtpm.tcti, status=2)
+    assert "slot 3 has no PIN" in refused
     assert "there are 2 TPM slots" in bench.says("reseal", *UNLOCK, "--tcti", swtpm.tcti, status=2)
     assert "slot 0 is no TPM slot" in bench.says("reseal", *UNLOCK, "--slot", "0", status=2)
 
