@@ -7,6 +7,7 @@ that the mount answers; anything else there is the message of a failure.
 
 from __future__ import annotations
 
+import errno
 import logging
 import logging.handlers
 import os
@@ -15,19 +16,20 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from typing import NamedTuple
 
 import pyfuse3
 import trio
 
 from fusecrypt import native
-from fusecrypt.errors import FusecryptError, UsageError
+from fusecrypt.errors import FusecryptError
 from fusecrypt.mount.config import READY, MountConfig, receive
 from fusecrypt.mount.device import mount_device
-from fusecrypt.mount.mounts import is_remote
+from fusecrypt.mount.mounts import is_remote, mount_on
 from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.mount.operations import Operations
 from fusecrypt.mount.pump import WORKERS, Pump
-from fusecrypt.mount.unmount import flush_and_detach, unmount
+from fusecrypt.mount.unmount import detach, flush_and_detach
 from fusecrypt.tree.tree import Tree
 
 _PATIENCE = 10.0
@@ -37,6 +39,13 @@ _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Signals that end the mount; SIGHUP comes when the terminal of a foreground mount is closed."""
 
 log = logging.getLogger("fusecrypt")
+
+
+class Place(NamedTuple):
+    """Where this mount is; ``device`` ("major:minor") tells it from others on the same path."""
+
+    path: str
+    device: str
 
 
 def main(arguments: list[str]) -> int:
@@ -78,31 +87,39 @@ def _set_up_log(config: MountConfig) -> None:
     handler.setFormatter(
         logging.Formatter("%(message)s" if not config.foreground else "fusecrypt: %(message)s")
     )
+    handler.addFilter(_worth_telling)
     root = logging.getLogger()
     root.addHandler(handler)
     root.setLevel(logging.INFO if config.verbose else logging.WARNING)
+
+
+def _worth_telling(record: logging.LogRecord) -> bool:
+    """Not that the kernel no longer waits for an answer: the caller was killed, or the mount is gone."""
+    in_vain = "fuse_reply_* failed with " + os.strerror(errno.ENOENT)
+    return not (record.name.startswith("pyfuse3") and record.getMessage().endswith(in_vain))
 
 
 def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
     tree = Tree(root_fd, config.policy)
     operations = Operations(tree, remote=is_remote(root_fd))
     negotiation = Negotiation(mount_device(config.lower, config.mountpoint, config.options))
+    mounted = mount_on(config.mountpoint)
+    place = Place(config.mountpoint, mounted.device if mounted else "")
     try:
         pyfuse3.init(operations, f"/dev/fd/{negotiation.session_fd}", set())
         pump = Pump(negotiation)
         operations.before_waiting = pump.hand_over
-        trio.run(_run, config, pump, ready_fd)
+        trio.run(_run, config, place, pump, ready_fd)
         pyfuse3.close(unmount=False)
     finally:
-        with suppress(UsageError):  # unmounted already, as it should be
-            unmount(config.mountpoint, lazy=True)
+        detach(*place)  # unmounted already, as it should be
         operations.handles.close_all(tree)
         tree.close()
 
 
-async def _run(config: MountConfig, pump: Pump, ready_fd: int) -> None:
+async def _run(config: MountConfig, place: Place, pump: Pump, ready_fd: int) -> None:
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch_signals, config, pump, nursery.cancel_scope)
+        nursery.start_soon(_watch_signals, place, pump, nursery.cancel_scope)
         os.write(ready_fd, READY)
         os.close(ready_fd)
         if not config.foreground:
@@ -118,24 +135,24 @@ def _leave_terminal() -> None:
     os.close(null)
 
 
-async def _watch_signals(config: MountConfig, pump: Pump, loop: trio.CancelScope) -> None:
+async def _watch_signals(place: Place, pump: Pump, loop: trio.CancelScope) -> None:
     """On a first signal write everything and unmount, which ends the loop; on a second one stop."""
     with trio.open_signal_receiver(*_ENDING) as signals:
         async for _ in signals:
             break
-        log.info("unmounting %s", config.mountpoint)
+        log.info("unmounting %s", place.path)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_unmount, config.mountpoint, pump)
+            nursery.start_soon(_unmount, place, pump)
             async for _ in signals:
                 break
-            log.warning("stopping although %s is still in use", config.mountpoint)
+            log.warning("stopping although %s is still in use", place.path)
             loop.cancel()
 
 
-async def _unmount(mountpoint: str, pump: Pump) -> None:
-    await trio.to_thread.run_sync(flush_and_detach, mountpoint, abandon_on_cancel=True)
+async def _unmount(place: Place, pump: Pump) -> None:
+    await trio.to_thread.run_sync(flush_and_detach, place.path, place.device, abandon_on_cancel=True)
     await trio.sleep(_PATIENCE)
-    log.warning("files in %s are still open; what is written to them from now on is lost", mountpoint)
+    log.warning("files in %s are still open; what is written to them from now on is lost", place.path)
     pump.stop()
 
 

@@ -39,7 +39,11 @@ def _unescape(text: str) -> str:
 
 def mount_at(path: str) -> MountPoint | None:
     """The topmost mount exactly on ``path``, of any type."""
-    path = os.path.realpath(path)
+    return mount_on(os.path.realpath(path))
+
+
+def mount_on(path: str) -> MountPoint | None:
+    """The same for a path without symlinks. It is not looked at: a daemon would wait for itself."""
     return next((m for m in reversed(mount_table()) if m.path == path), None)
 
 

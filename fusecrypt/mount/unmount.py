@@ -6,12 +6,15 @@ import ctypes
 import errno
 import os
 import subprocess
+import time
 
 from fusecrypt.errors import TreeError, UnsupportedSystemError, UsageError
-from fusecrypt.mount.mounts import FSTYPE, mount_at
+from fusecrypt.mount.mounts import FSTYPE, MountPoint, mount_at, mount_on, mount_table
 
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
+_COVERED = 0.1
+"""Seconds between looks at whether a mount is still covered by another."""
 
 
 def unmount(mountpoint: str, lazy: bool = False) -> None:
@@ -23,6 +26,17 @@ def unmount(mountpoint: str, lazy: bool = False) -> None:
     found = mount_at(mountpoint)
     if found is None or found.fstype != FSTYPE:
         raise UsageError(f"{mountpoint} is no fusecrypt mount", "see `findmnt -t fuse.fusecrypt`")
+    _take_down(found, lazy)
+
+
+def detach(mountpoint: str, device: str) -> None:
+    """For a daemon that has ended: unmount what is left of its mount, if anything is."""
+    top = mount_on(mountpoint)
+    if top is not None and top.device == device:
+        _take_down(top, lazy=True)
+
+
+def _take_down(found: MountPoint, lazy: bool) -> None:
     if os.geteuid() == 0:
         _umount2(found.path, lazy)
     else:
@@ -55,20 +69,23 @@ def _busy(path: str) -> TreeError:
     )
 
 
-def flush_and_detach(mountpoint: str) -> None:
+def flush_and_detach(mountpoint: str, device: str) -> None:
     """For the daemon's own end: unmount, or if somebody still uses it write everything and detach it.
 
-    Blocks while the kernel sends its dirty data, so the requests have to be served meanwhile.
+    Blocks while the kernel sends its dirty data, so the requests have to be served meanwhile; and while
+    another mount on the same place covers this one.
     """
+    while (top := mount_on(mountpoint)) is None or top.device != device:
+        if all(mount.device != device for mount in mount_table()):
+            return
+        time.sleep(_COVERED)
     try:
-        unmount(mountpoint)
-    except UsageError:
-        return
+        _take_down(top, lazy=False)
     except TreeError:
         fd = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _syncfs(fd)
-            unmount(mountpoint, lazy=True)
+            detach(mountpoint, device)
             _syncfs(fd)
         finally:
             os.close(fd)

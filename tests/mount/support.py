@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fusecrypt.mount.mounts import mount_table
 from tests import manifest, watch
 
 PROGRAM = Path(sys.executable).with_name("fusecrypt")
@@ -97,12 +98,13 @@ def mounted(
         os.chmod(name, 0o755)
         files = _passfiles(Path(name), passphrases)
         log = Path(name, "log")
+        already = mounts_on(path)
         with log.open("wb") as stderr:
             command: list[str | Path] = [program, "mount", "--foreground", *files, *options, lower, path]
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=stderr, **(ids or {}))
         mount = Mount(lower, path, process, log, program, ids=ids or {})
         try:
-            _wait_until_it_answers(mount)
+            _wait_until_it_answers(mount, already)
             yield mount
             if process.poll() is None and is_mounted(path):
                 mount.unmount()
@@ -121,9 +123,9 @@ def _passfiles(directory: Path, passphrases: Sequence[bytes]) -> list[str]:
     return words
 
 
-def _wait_until_it_answers(mount: Mount) -> None:
+def _wait_until_it_answers(mount: Mount, already: int) -> None:
     deadline = time.monotonic() + PATIENCE
-    while not is_mounted(mount.path):
+    while mounts_on(mount.path) == already:
         assert mount.process.poll() is None, f"did not mount: {mount.messages}"
         assert time.monotonic() < deadline, "the mount does not answer"
         time.sleep(0.005)
@@ -149,7 +151,12 @@ def _clear_away(mount: Mount) -> None:
 
 def is_mounted(path: Path) -> bool:
     """Whether a fusecrypt mount is on exactly this path."""
-    return str(path) in watch._mounts()
+    return mounts_on(path) > 0
+
+
+def mounts_on(path: Path) -> int:
+    """How many fusecrypt mounts are on exactly this path, one over the other."""
+    return sum(mount.path == str(path) and mount.fstype == watch.FS_TYPE for mount in mount_table())
 
 
 def daemons() -> set[int]:

@@ -234,3 +234,19 @@ def test_dead_daemon(tmp_path: Path) -> None:
         run("umount", mount.path)
         mount.process.returncode = 0
     assert read_again(mount.lower) == DATA
+
+
+def test_covered_by_another(tmp_path: Path) -> None:
+    """A mount on the same place: each daemon ends with its own mount, and writes everything first."""
+    with mounted(tmp_path / "lower") as below:
+        (below.path / "f").write_bytes(DATA)
+        with mounted(tmp_path / "other", path=below.path) as above:
+            (above.path / "g").write_bytes(b"above")
+            below.process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+            assert os.listdir(above.path) == ["g"]
+            subprocess.run(["umount", above.path], check=True)
+            above.process.wait(10)
+        below.wait()
+    assert read_again(tmp_path / "lower") == DATA
+    assert read_again(tmp_path / "other", "g") == b"above"
