@@ -214,7 +214,7 @@ def test_without_allow_other(open_tmp_path: Path) -> None:
 def program(open_directory: Path) -> Iterator[Path]:
     """The program where every user reaches it."""
     yield program_for_others(open_directory)
-    subprocess.run(["umount", open_directory / "checkout"], check=True)
+    subprocess.run(["umount", "-l", open_directory / "checkout"], check=True)
 
 
 @pytest.fixture

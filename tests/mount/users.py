@@ -60,7 +60,7 @@ def program_for_others(directory: Path) -> Path:
     checkout = Path(__file__).parents[2]
     seen = directory / "checkout"
     seen.mkdir()
-    subprocess.run(["mount", "--bind", checkout, seen], check=True)
+    subprocess.run(["mount", "-o", "bind,ro", checkout, seen], check=True)  # ro: nothing may clear it away
     environment = directory / "venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
     packages = Path(sysconfig.get_path("purelib")).relative_to(checkout)
