@@ -14,7 +14,8 @@ import click
 from fusecrypt.cli import options as mount_options
 from fusecrypt.cli.options import MountOptions
 from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.sources import Request, Sources, gather, source_options
+from fusecrypt.cli.source_options import Sources, source_options
+from fusecrypt.cli.sources import Request, gather
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import UnsupportedSystemError, UsageError
 from fusecrypt.mount import spawn

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import click
+from typing import TypeVar
 
 from fusecrypt.cli import secrets
 from fusecrypt.cli.masters import Master, encrypted_tokens
 from fusecrypt.cli.options import MountOptions
-from fusecrypt.cli.slot_options import SlotOptions, slot_options
+from fusecrypt.cli.slot_options import SlotOptions
+from fusecrypt.cli.source_options import Sources
 from fusecrypt.cli.terminal import ask_secret, say
 from fusecrypt.cli.unlock import describe, open_tpm, unlock
 from fusecrypt.errors import FusecryptError, KeyNotFoundError, UsageError
 from fusecrypt.keys import homes, locate
-from fusecrypt.keys.errors import WrongSecretError
+from fusecrypt.keys.errors import KeyFileError, WrongSecretError
 from fusecrypt.keys.keyring import find_token
 from fusecrypt.keys.raw import read_raw_key, split_assignment
 from fusecrypt.keys.slotfile import CONTENT, NAMES, SlotFile
@@ -28,29 +27,12 @@ from fusecrypt.keys.synology import unwrap_export
 from fusecrypt.keys.token import DEFAULT_SALT, FNEK_SALT, AuthToken
 from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.unlock import Found
-from fusecrypt.keys.wrapped import read_wrapped
+from fusecrypt.keys.wrapped import WrappedPassphrase, read_wrapped
 from fusecrypt.native import Secret
 from fusecrypt.tree.resolve import Candidates
 from fusecrypt.tree.survey import Survey
 
-
-@dataclass(frozen=True)
-class Sources:
-    """The options that say where keys come from, as they were given."""
-
-    passfile: Sequence[str]
-    passphrase_fd: Sequence[int]
-    extpass: Sequence[str]
-    salt: str | None
-    wrapped_passphrase: Path | None
-    keyring: bool
-    encrypted_key: Sequence[str]
-    master: str | None
-    blobauth_file: str | None
-    keyauth_file: str | None
-    keyhandle: str | None
-    master_pcrs: str | None
-    raw_key: Sequence[str]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -59,42 +41,6 @@ class Gathered:
 
     candidates: Sequence[Candidates]
     read_only: bool = False
-
-
-_OPTIONS = (
-    click.option("--passfile", multiple=True, metavar="FILE", help="Secret: FILE's first line; - is stdin."),
-    click.option("--passphrase-fd", multiple=True, type=int, metavar="N", help="Secret from descriptor N."),
-    click.option("--extpass", multiple=True, metavar="CMD", help="Secret: the first line CMD prints."),
-    click.option("--salt", metavar="HEX", help="Salt of the content key, 16 hex digits."),
-    click.option(
-        "--wrapped-passphrase",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Wrapped passphrase of ecryptfs-utils or Synology; the secret is the login passphrase.",
-    ),
-    click.option("--keyring", is_flag=True, help="Take the keys from the kernel's keyrings."),
-    click.option("--encrypted-key", multiple=True, metavar="[SIG=]FILE", help="What keyctl pipe prints."),
-    click.option("--master", metavar="user:FILE|trusted:FILE", help="Master key of the encrypted keys."),
-    click.option("--blobauth-file", metavar="FILE", help="Auth value of a trusted master."),
-    click.option("--keyauth-file", metavar="FILE", help="Auth value of its parent."),
-    click.option("--keyhandle", metavar="H", help="Handle of its parent, such as 0x81000001."),
-    click.option("--master-pcrs", metavar="[BANK:]N+N", help="PCRs of its policy."),
-    click.option("--raw-key", multiple=True, metavar="[SIG=]FILE", help="A key of 64 octets."),
-)
-
-
-def source_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a click command with all options about keys; it gets ``sources`` and ``slots``."""
-
-    @functools.wraps(command)
-    def collected(*arguments: Any, **named: Any) -> Any:
-        given = {field.name: named.pop(field.name) for field in fields(Sources)}
-        return command(*arguments, sources=Sources(**given), **named)
-
-    decorated = slot_options(collected)
-    for option in reversed(_OPTIONS):
-        option(decorated)
-    return decorated
 
 
 @dataclass(frozen=True)
@@ -115,13 +61,14 @@ class Request:
 
     @functools.cached_property
     def signatures(self) -> frozenset[bytes]:
-        """The signatures that the tree's files and names show, and those that options name."""
-        return frozenset({*self.survey.content_signatures, *self.survey.name_signatures, *self.named})
+        """The signatures that the tree's files, names and home show, and those that options name."""
+        shown = self.survey.content_signatures | self.survey.name_signatures
+        return frozenset({*shown, *self.named, *(self.home.signatures if self.home else ())})
 
     @functools.cached_property
     def home(self) -> homes.Home | None:
-        """The layout of ecryptfs-utils that the tree belongs to."""
-        return homes.recognise(self.lower)
+        """The layout of ecryptfs-utils that the tree belongs to. One that cannot be read is said."""
+        return _unless_unreadable(lambda: homes.recognise(self.lower))
 
     @functools.cached_property
     def master(self) -> Master:
@@ -137,7 +84,7 @@ class Request:
         text = self.sources.salt or self.options.salt
         if text:
             return secrets.parse_salt(text)
-        return self.home.salt if self.home else homes.salt_of(Path.home() / ".ecryptfsrc")
+        return self.home.salt if self.home else homes.salt_of(homes.home_directory() / ".ecryptfsrc")
 
     def open_tpm(self) -> AbstractContextManager[TPM]:
         """The TPM that options name, or this machine's."""
@@ -153,7 +100,8 @@ def gather(request: Request) -> Gathered:
     """
     given = _given_secrets(request)
     slots = request.slots
-    asked = bool(given or slots.keyslots or slots.pin_file or request.sources.wrapped_passphrase)
+    asked = bool(given or slots.keyslots or slots.slot is not None or slots.pin_file)
+    asked = asked or request.sources.wrapped_passphrase is not None
     tokens = [_raw_token(argument) for argument in request.sources.raw_key]
     tokens += encrypted_tokens(
         request.sources.encrypted_key,
@@ -233,10 +181,9 @@ def _unlock(request: Request, given: list[Secret]) -> Gathered:
     file = _slot_file(request)
     if explicit is not None and file is None:
         return _from_wrapped(request, explicit, given)
-    wrapped_path = explicit or (request.home.wrapped if request.home else None)
-    if file is None and (wrapped_path is None or not request.signatures):
+    wrapped = read_wrapped(explicit, request.salt) if explicit else _wrapped_of_home(request)
+    if file is None and wrapped is None:
         return Gathered([_from_passphrase(request, each) for each in given or secrets.ask_passphrases()])
-    wrapped = read_wrapped(wrapped_path, request.salt) if wrapped_path else None
     found = unlock(
         file,
         request.slots,
@@ -253,14 +200,31 @@ def _slot_file(request: Request) -> SlotFile | None:
     """The key-slot file that is named, or the one that is found by the tree's signatures."""
     if request.slots.keyslots is not None:
         return SlotStore(request.slots.keyslots).read()
-    if request.sources.wrapped_passphrase is not None:
+    named = request.slots.pin_file is not None or request.slots.slot is not None
+    if request.sources.wrapped_passphrase is not None and not named:
         return None
     _, file, refusals = locate.find(request.lower, sorted(request.signatures))
     for refusal in refusals:
         say(refusal)
-    if file is None and (request.slots.pin_file is not None or request.slots.slot is not None):
+    if file is None and named:
         raise UsageError("no key-slot file of this tree was found", "name it: --keyslots FILE")
     return file
+
+
+def _wrapped_of_home(request: Request) -> WrappedPassphrase | None:
+    path = request.home.wrapped if request.home else None
+    return _unless_unreadable(lambda: read_wrapped(path, request.salt)) if path else None
+
+
+def _unless_unreadable(read: Callable[[], _T]) -> _T | None:
+    """What was found by itself must not stand in the way of what was given: say that it is of no use."""
+    try:
+        return read()
+    except KeyFileError as error:
+        say(describe(error))
+    except OSError as error:
+        say(f"{error.filename}: {error.strerror}")
+    return None
 
 
 def _from_wrapped(request: Request, path: Path, given: list[Secret]) -> Gathered:
@@ -293,7 +257,12 @@ def _candidates(request: Request, found: Found) -> Candidates:
         content = [key.token for key in held if CONTENT in key.use]
         names = [key.token for key in held if NAMES in key.use]
     else:
-        content = [t for t in found.tokens if t.signature in request.survey.content_signatures]
-        names = [t for t in found.tokens if t.signature in request.survey.name_signatures]
+        home = request.home.signatures if request.home else ()
+        content = _of(found.tokens, request.survey.content_signatures or set(home[:1]))
+        names = _of(found.tokens, request.survey.name_signatures or set(home[1:]))
     first, *others = [*content, *found.tokens]
     return Candidates(first, (names or [first])[0], tuple(others))
+
+
+def _of(tokens: Iterable[AuthToken], signatures: Collection[bytes]) -> list[AuthToken]:
+    return [token for token in tokens if token.signature in signatures]

@@ -6,6 +6,7 @@ itself. Further private directories are lines of fstab(5) in ``ALIAS.conf`` with
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,12 @@ def recognise(lower: Path) -> Home | None:
         whole_home=whole,
         salt=salt_of(real_home / ".ecryptfsrc"),
     )
+
+
+def home_directory() -> Path:
+    """The caller's home; the root directory for a user who has none."""
+    home = Path(os.path.expanduser("~"))
+    return home if home.is_absolute() else Path("/")
 
 
 def parse_signatures(data: bytes, what: str) -> tuple[bytes, ...]:

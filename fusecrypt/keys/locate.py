@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from fusecrypt.errors import FusecryptError, UsageError
+from fusecrypt.keys.homes import home_directory
 from fusecrypt.keys.slotfile import SlotFile
 from fusecrypt.keys.slotstore import SlotStore
 
@@ -17,7 +18,7 @@ SYSTEM = Path("/etc/fusecrypt/keyslots")
 def candidates(lower: Path, sig: bytes, environ: Mapping[str, str] = os.environ) -> list[Path]:
     """The places in order: beside the tree, the user's configuration, the system's."""
     base = Path(environ.get("XDG_CONFIG_HOME", ""))
-    user = (base if base.is_absolute() else Path.home() / ".config") / "fusecrypt" / "keyslots"
+    user = (base if base.is_absolute() else home_directory() / ".config") / "fusecrypt" / "keyslots"
     lower = lower.resolve()
     return [
         lower.with_name(lower.name + SUFFIX),

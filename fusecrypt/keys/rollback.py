@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.files import read_small, replace_file
+from fusecrypt.keys.homes import home_directory
 from fusecrypt.keys.slotfile import SlotFile
 
 _LONGEST = 32
@@ -55,4 +56,4 @@ class RollbackMemory:
 def state_directory(environ: Mapping[str, str]) -> Path:
     """``$XDG_STATE_HOME/fusecrypt/keyslots``; the variable counts only if it is absolute."""
     base = Path(environ.get("XDG_STATE_HOME", ""))
-    return (base if base.is_absolute() else Path.home() / ".local" / "state") / "fusecrypt" / "keyslots"
+    return (base if base.is_absolute() else home_directory() / ".local" / "state") / "fusecrypt" / "keyslots"

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +79,39 @@ def test_the_layout_of_a_whole_home(home: Path, tmp_path: Path) -> None:
         (home / name).rename(hidden / name)
         (home / name).symlink_to(hidden / name)
     shows_private(home / ".Private", "--passfile", file_of(tmp_path, "login", LOGIN))
+
+
+def test_a_private_directory_without_a_file(home: Path, tmp_path: Path) -> None:
+    """Its signature file tells which keys the login passphrase stands for."""
+    shutil.rmtree(home / ".Private")
+    lower = home / ".Private"
+    login = ["--passfile", str(file_of(tmp_path, "login", LOGIN))]
+    with mounted(lower, *login, passphrases=()) as mount:
+        (mount.path / "name").write_text("text")
+    options = "ecryptfs_sig=707dd06f8443a678,ecryptfs_fnek_sig=ec2bdc60f6ad46fc"
+    with mounted(lower, "-o", options, passphrases=(MOUNT,)) as mount:
+        assert (mount.path / "name").read_text() == "text"
+
+
+@pytest.mark.parametrize("name", ["Private.sig", "wrapped-passphrase"])
+def test_a_damaged_layout_does_not_stand_in_the_way(name: str, home: Path, tmp_path: Path) -> None:
+    (home / ".ecryptfs" / name).write_bytes(b"damaged")
+    mount = ["--passfile", str(file_of(tmp_path, "mount", MOUNT))]
+    said = "signature"
+    with mounted(home / ".Private", *mount, passphrases=(), log_allows=(said,)) as mounted_home:
+        assert said in mounted_home.messages
+        assert len(os.listdir(mounted_home.path)) == 4
+
+
+def test_a_user_without_a_home(open_tmp_path: Path) -> None:
+    """Nobody's number, no HOME: what would be looked for there is not there."""
+    lower, mnt = TREE.unpack(open_tmp_path / "lower"), open_tmp_path / "mnt"
+    mnt.mkdir()
+    wrong = file_of(open_tmp_path, "wrong", b"wrong")
+    nobody = {"user": 4242, "group": 4242, "extra_groups": []}
+    environment = {"PATH": os.environ["PATH"]}
+    done = run("mount", "--passfile", wrong, lower, mnt, status=3, ids=nobody, env=environment)
+    assert "does not fit" in done.stderr
 
 
 def test_a_wrong_login_passphrase(home: Path, tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from fusecrypt.cli.key.add import check_label, label_option
 from fusecrypt.cli.key.trees import Keys, resolved, walked
 from fusecrypt.cli.options import MountOptions
 from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.sources import Request, Sources, gather, source_options
+from fusecrypt.cli.source_options import Sources, source_options
+from fusecrypt.cli.sources import Request, gather
 from fusecrypt.cli.terminal import ask_secret, say
 from fusecrypt.cli.unlock import has_terminal, note
 from fusecrypt.errors import SecretError

@@ -12,7 +12,8 @@ from fusecrypt.cli.key.access import Access
 from fusecrypt.cli.key.trees import beside, each_alone, resolved, walked
 from fusecrypt.cli.options import MountOptions
 from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.sources import Request, Sources, gather, source_options
+from fusecrypt.cli.source_options import Sources, source_options
+from fusecrypt.cli.sources import Request, gather
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import SecretError, UsageError
 
