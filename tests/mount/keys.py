@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fusecrypt.keys.tpm.session import TPM
 from tests import golden, manifest
 from tests.mount.support import mounted
 from tests.tpm.conftest import SoftwareTPM
@@ -69,3 +70,10 @@ def shows_golden(tree: golden.GoldenTree, lower: Path, *words: str, log_allows: 
     """Mount a golden tree without a passphrase and compare all of it with what the kernel shows."""
     with mounted(lower, *words, passphrases=(), log_allows=log_allows) as mount:
         assert manifest.diff(tree.manifest(), manifest.manifest(mount.path)) == []
+
+
+def extend(tpm: TPM, number: int) -> None:
+    """Change a PCR, as another boot state would."""
+    lib = tpm.lib
+    digest = lib.TPMT_HA(hashAlg=lib.TPM2_ALG.SHA256, digest=lib.TPMU_HA(sha256=b"\x01" * 32))
+    tpm.call("pcr_extend", lib.ESYS_TR(number), lib.TPML_DIGEST_VALUES([digest]))

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from fusecrypt.keys.encrypted import EncryptedBlob
+from fusecrypt.keys.tpm.policy import PCRPolicy, after_pcr
+from fusecrypt.keys.tpm.seal import seal
 from tests import golden
 from tests.mount.keys import (
     SOFTWARE,
+    captured,
     encrypted_files,
+    extend,
     golden_tpm,
     shows_golden,
     software_tpm,
@@ -20,6 +25,7 @@ from tests.mount.keys import (
 )
 from tests.mount.support import run
 from tests.tpm.conftest import SoftwareTPM
+from tests.unit.keys.secrets import secret
 
 KEYAUTH = "707172737475767778797a7b7c7d7e7f80818283"
 USER = [tree for tree in golden.trees() if tree.name.startswith("enc-")]
@@ -77,6 +83,31 @@ def test_handmade_keys_open_the_tree_of_their_passphrase(kernels: SoftwareTPM, t
         (tmp_path / key["sig"]).write_text(key["blob"] + "\n")
         words += ["--encrypted-key", str(tmp_path / key["sig"])]
     shows_golden(tree, lower, *words, log_allows=(SOFTWARE,))
+
+
+def test_a_trusted_master_bound_to_pcr_7(tmp_path: Path) -> None:
+    """Sealed as the kernel does with policydigest=, on a TPM of our own: it opens in this boot state only."""
+    tree = golden.tree("enc-user")
+    master = bytes.fromhex(tree.details["about_keys"]["master"]["hex"])
+    lower, words = tree.unpack(tmp_path / "lower"), []
+    with software_tpm() as tpm:
+        with tpm.open() as opened:
+            extend(opened, 7)
+            digest = after_pcr(bytes(32), PCRPolicy("sha256", opened.pcrs("sha256", (7,))))
+            key = seal(opened, opened.storage_key(), secret(master), policy=digest)
+        (tmp_path / "trusted").write_text(key.encode().hex())
+        for sig, text in captured(tree, "encrypted").items():
+            key_of = EncryptedBlob.parse(text.encode()).open(secret(master))
+            blob = EncryptedBlob.seal(key_of, secret(master), "trusted:ours")
+            (tmp_path / sig).write_text(blob.text())
+            words += ["--encrypted-key", str(tmp_path / sig)]
+        words += ["--master", f"trusted:{tmp_path / 'trusted'}", "--tcti", tpm.tcti]
+        words += ["--master-pcrs", "7"]
+        shows_golden(tree, lower, *words, log_allows=(SOFTWARE,))
+        with tpm.open() as opened:
+            extend(opened, 7)
+        (tmp_path / "mnt").mkdir()
+        assert "PCR 7 is now" in _refused(tree, tmp_path, *words)
 
 
 @pytest.mark.parametrize("pcrs", ["sha256:7", None])

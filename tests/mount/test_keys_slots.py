@@ -16,10 +16,9 @@ from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.keys.slotstore import SlotStore
 from fusecrypt.keys.token import FNEK_SALT, AuthToken
 from fusecrypt.keys.tpm.facts import lockout
-from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.volume import Volume
 from tests import golden
-from tests.mount.keys import SOFTWARE, shows_golden, software_tpm
+from tests.mount.keys import SOFTWARE, extend, shows_golden, software_tpm
 from tests.mount.support import mounted, run
 from tests.tpm.conftest import SoftwareTPM
 from tests.unit.keys.secrets import octets, secret
@@ -150,11 +149,11 @@ def test_a_slot_bound_to_pcr_7(lower: Path, tmp_path: Path, tpm: SoftwareTPM) ->
     """It opens in the state it was made in; in another one the recovery key does."""
     recovery = RecoveryEnrolment()
     with tpm.open() as opened:
-        _extend(opened, 7)
+        extend(opened, 7)
         write(beside(lower), recovery, TPM2Enrolment(opened, pcrs=("sha256", (7,))))
     shows(lower, "--tcti", tpm.tcti, software=True)
     with tpm.open() as opened:
-        _extend(opened, 7)
+        extend(opened, 7)
     message = refused(lower, "--tcti", tpm.tcti)
     assert "slot 2: the boot state changed (sha256): PCR 7: expected" in message
     shows(lower, "--tcti", tpm.tcti, "--passfile", file_of(tmp_path, octets(write_key(recovery.key))))
@@ -179,7 +178,7 @@ def test_each_refusal_is_one_line(lower: Path, tpm: SoftwareTPM) -> None:
     recovery = RecoveryEnrolment()
     with tpm.open() as opened:
         write(beside(lower), recovery, TPM2Enrolment(opened, pcrs=("sha256", (7,)), forced=True))
-        _extend(opened, 7)
+        extend(opened, 7)
     text = octets(write_key(recovery.key)).decode()
     mistyped = ("1" if text[0] != "1" else "2") + text[1:]
     message = refused(lower, "--tcti", tpm.tcti, secrets=["unknown words", mistyped, "x" * 100])
@@ -237,9 +236,3 @@ def test_the_daemon_has_no_tpm_library_and_no_kdf(lower: Path, tpm: SoftwareTPM)
         maps = Path(f"/proc/{mount.pid}/maps").read_text()
         assert "_native" in maps
         assert not any(name in maps for name in ("libtss2", "tpm2_pytss", "cryptography"))
-
-
-def _extend(tpm: TPM, number: int) -> None:
-    lib = tpm.lib
-    digest = lib.TPMT_HA(hashAlg=lib.TPM2_ALG.SHA256, digest=lib.TPMU_HA(sha256=b"\x01" * 32))
-    tpm.call("pcr_extend", lib.ESYS_TR(number), lib.TPML_DIGEST_VALUES([digest]))
