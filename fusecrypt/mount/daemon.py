@@ -59,8 +59,8 @@ def main(arguments: list[str]) -> int:
     _prepare_process(config)
     try:
         _serve(config, root_fd, ready_fd)
-    except (FusecryptError, OSError, RuntimeError) as error:
-        log.error("%s", error)
+    except (FusecryptError, OSError, RuntimeError, ExceptionGroup) as error:
+        log.error("%s", error.exceptions[0] if isinstance(error, ExceptionGroup) else error)
         with suppress(OSError):  # closed, if the mount had been answering
             os.write(ready_fd, str(error).encode(errors="replace") or b"unknown failure")
         return 1
@@ -105,19 +105,22 @@ def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
     negotiation = Negotiation(mount_device(config.lower, config.mountpoint, config.options))
     mounted = mount_on(config.mountpoint)
     place = Place(config.mountpoint, mounted.device if mounted else "")
+    pump = Pump(negotiation)
     try:
         pyfuse3.init(operations, f"/dev/fd/{negotiation.session_fd}", set())
-        pump = Pump(negotiation)
         operations.before_waiting = pump.hand_over
         trio.run(_run, config, place, pump, ready_fd)
         pyfuse3.close(unmount=False)
     finally:
-        detach(*place)  # unmounted already, as it should be
+        if not pump.gone:  # else nothing of ours is left there, and the device number may be another's
+            with suppress(FusecryptError, OSError):
+                detach(place.device)
         operations.handles.close_all(tree)
         tree.close()
 
 
 async def _run(config: MountConfig, place: Place, pump: Pump, ready_fd: int) -> None:
+    trio.lowlevel.add_instrument(pump)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch_signals, place, pump, nursery.cancel_scope)
         os.write(ready_fd, READY)
@@ -150,7 +153,11 @@ async def _watch_signals(place: Place, pump: Pump, loop: trio.CancelScope) -> No
 
 
 async def _unmount(place: Place, pump: Pump) -> None:
-    await trio.to_thread.run_sync(flush_and_detach, place.path, place.device, abandon_on_cancel=True)
+    try:
+        await trio.to_thread.run_sync(flush_and_detach, place.device, abandon_on_cancel=True)
+    except (FusecryptError, OSError) as error:
+        log.error("%s; a second signal stops the daemon all the same", error)
+        return
     await trio.sleep(_PATIENCE)
     log.warning("files in %s are still open; what is written to them from now on is lost", place.path)
     pump.stop()

@@ -16,6 +16,8 @@ _MS_FLAGS = {
     "ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "sync": 16, "dirsync": 128, "noatime": 1024,
     "nodiratime": 2048, "relatime": 1 << 21, "strictatime": 1 << 24,
 }  # fmt: skip
+_NOT_FUSERMOUNT = frozenset({"relatime", "norelatime", "strictatime", "diratime", "nodiratime"})
+"""Words it may not know, and which mean nothing to FUSE."""
 _FUSE_DATA = ("default_permissions", "allow_other")
 
 
@@ -53,12 +55,19 @@ def _mount_by_fusermount(source: str, mountpoint: str, options: Collection[str])
     """fusermount3 sends the device back over a socket; with auto_unmount it stays to watch that socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     escaped = source.replace("\\", "\\\\").replace(",", "\\,")
-    words = ",".join((*sorted(options), "subtype=fusecrypt", f"fsname={escaped}"))
+    words = ",".join((*sorted(set(options) - _NOT_FUSERMOUNT), "subtype=fusecrypt", f"fsname={escaped}"))
     command = ["fusermount3", "-o", words, "--", mountpoint]
     with theirs:
         environment = {**os.environ, "_FUSE_COMMFD": str(theirs.fileno())}
         try:
-            helper = subprocess.Popen(command, env=environment, pass_fds=(theirs.fileno(),))
+            helper = subprocess.Popen(
+                command,
+                env=environment,
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,  # not our caller's: with auto_unmount it lives on
+            )
         except FileNotFoundError:
             raise UnsupportedSystemError(
                 "fusermount3 is not installed", "install the package fuse3"
@@ -66,8 +75,11 @@ def _mount_by_fusermount(source: str, mountpoint: str, options: Collection[str])
     _, ancillary, _, _ = ours.recvmsg(1, socket.CMSG_SPACE(4))
     if "auto_unmount" not in options or not ancillary:
         helper.wait()
-    if not ancillary:
-        raise TreeError(f"fusermount3 did not mount on {mountpoint}; its message is above")
+    assert helper.stderr is not None
+    with helper.stderr:
+        if not ancillary:
+            message = helper.stderr.read().decode(errors="replace").strip()
+            raise TreeError(f"fusermount3 did not mount on {mountpoint}: {message}")
     if "auto_unmount" in options:
         ours.detach()  # closed with this process, which is what fusermount3 waits for
     else:

@@ -19,12 +19,12 @@ _FIRST_BATCH = 32
 class FileHandle:
     """One open() of a file."""
 
-    __slots__ = ("_waits", "file", "node", "set_id_cleared")
+    __slots__ = ("_waits", "by_root", "file", "node")
 
     def __init__(self, node: Node, file: OpenFile, by_root: bool) -> None:
         self.node = node
         self.file = file
-        self.set_id_cleared = by_root  # root's writes leave set-id bits alone
+        self.by_root = by_root  # whose writes leave set-id bits alone
         self._waits = False
 
     def read_now(self, buffer: memoryview, offset: int, n: int, slow_lower: bool) -> int:

@@ -28,7 +28,7 @@ def mount_table() -> list[MountPoint]:
 
 
 def _parse(line: str) -> MountPoint:
-    fields = line.split()
+    fields = line.rstrip("\n").split(" ")  # the kernel escapes blanks, but not other white space
     tail = fields[fields.index("-") + 1 :]
     return MountPoint(_unescape(fields[4]), tail[0], _unescape(tail[1]), fields[2])
 

@@ -126,7 +126,8 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def listxattr(self, inode: int, ctx: pyfuse3.RequestContext) -> list[bytes]:
-        return tree_attributes.list_xattrs(self.tree, self._node(inode))
+        names = tree_attributes.list_xattrs(self.tree, self._node(inode))
+        return names if ctx.uid == 0 else [name for name in names if not name.startswith(b"trusted.")]
 
     @handler
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -241,10 +242,8 @@ class Operations(pyfuse3.Operations):
             await self._alone(handle.node, lambda: handle.file.write(offset, data))
         else:
             handle.file.write(offset, data)
-        if not handle.set_id_cleared:
-            handle.set_id_cleared = True
-            if clear_set_id(handle.file.fd):
-                pyfuse3.invalidate_inode(handle.node.number, attr_only=True)
+        if not handle.by_root and clear_set_id(handle.file.fd):
+            pyfuse3.invalidate_inode(handle.node.number, attr_only=True)
         return len(data)
 
     async def _truncate(self, node: Node, size: int, ctx: pyfuse3.RequestContext) -> None:
@@ -285,8 +284,10 @@ class Operations(pyfuse3.Operations):
     @handler
     def release(self, fh: int) -> None:
         handle = self.handles.remove_file(fh)
-        handle.note_close(self._born.pop(handle.node, None))
-        self.tree.close_file(handle.node)
+        try:
+            handle.note_close(self._born.pop(handle.node, None))
+        finally:
+            self.tree.close_file(handle.node)
 
     # Directories
 

@@ -26,8 +26,11 @@ _TURN = 100
 """Requests after which other tasks get a turn."""
 
 
-class Pump:
-    """Takes the place of pyfuse3's wait."""
+class Pump(trio.abc.Instrument):
+    """Takes the place of pyfuse3's wait; as an instrument of trio's it learns of a leader that ends.
+
+    ``gone`` says that the kernel has closed the connection: the mount is no more.
+    """
 
     def __init__(self, negotiation: Negotiation) -> None:
         """Raises UnsupportedSystemError if this pyfuse3 does not wait in the known way."""
@@ -41,6 +44,7 @@ class Pump:
         self._leader: trio.lowlevel.Task | None = None
         self._parked = trio.lowlevel.ParkingLot()
         self._ended = False
+        self.gone = False
 
     def hand_over(self) -> None:
         """To be called by a handler before it waits: another worker takes the next request."""
@@ -50,9 +54,18 @@ class Pump:
 
     def stop(self) -> None:
         """End all workers that wait for a request."""
+        self._end()
+        trio.lowlevel.notify_closing(self._fd)
+
+    def task_exited(self, task: trio.lowlevel.Task) -> None:
+        """A leader ends when its read finds the connection closed; the others must not wait for it."""
+        if task is self._leader:
+            self.gone = self.gone or not self._ended
+            self._end()
+
+    def _end(self) -> None:
         self._ended = True
         self._parked.unpark_all()
-        trio.lowlevel.notify_closing(self._fd)
 
     async def _wait(self) -> bool:
         """True when a request can be read, False to end the worker."""
@@ -79,6 +92,6 @@ class Pump:
                 return False
             state = poll(self._fd, 1, 0)
         if state == POLL_GONE:
-            self._ended = True
-            self._parked.unpark_all()
+            self.gone = True
+            self._end()
         return state == POLL_READABLE or not self._ended

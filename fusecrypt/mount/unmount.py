@@ -29,11 +29,15 @@ def unmount(mountpoint: str, lazy: bool = False) -> None:
     _take_down(found, lazy)
 
 
-def detach(mountpoint: str, device: str) -> None:
-    """For a daemon that has ended: unmount what is left of its mount, if anything is."""
-    top = mount_on(mountpoint)
-    if top is not None and top.device == device:
-        _take_down(top, lazy=True)
+def detach(device: str) -> None:
+    """For a daemon that ends while its mount stands: unmount it, wherever it was moved. Raises TreeError."""
+    found = _mount_of(device)
+    if found is not None and mount_on(found.path) == found:
+        _take_down(found, lazy=True)
+
+
+def _mount_of(device: str) -> MountPoint | None:
+    return next((m for m in mount_table() if m.device == device and m.fstype == FSTYPE), None)
 
 
 def _take_down(found: MountPoint, lazy: bool) -> None:
@@ -69,23 +73,23 @@ def _busy(path: str) -> TreeError:
     )
 
 
-def flush_and_detach(mountpoint: str, device: str) -> None:
+def flush_and_detach(device: str) -> None:
     """For the daemon's own end: unmount, or if somebody still uses it write everything and detach it.
 
     Blocks while the kernel sends its dirty data, so the requests have to be served meanwhile; and while
-    another mount on the same place covers this one.
+    another mount on the same place covers this one. Raises TreeError, OSError.
     """
-    while (top := mount_on(mountpoint)) is None or top.device != device:
-        if all(mount.device != device for mount in mount_table()):
-            return
+    while (found := _mount_of(device)) is not None and mount_on(found.path) != found:
         time.sleep(_COVERED)
+    if found is None:
+        return
     try:
-        _take_down(top, lazy=False)
+        _take_down(found, lazy=False)
     except TreeError:
-        fd = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fd = os.open(found.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             _syncfs(fd)
-            detach(mountpoint, device)
+            detach(device)
             _syncfs(fd)
         finally:
             os.close(fd)

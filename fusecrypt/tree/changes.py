@@ -34,7 +34,7 @@ def create(
         os.close(fd)
         os.unlink(lower, dir_fd=dir_fd)
         raise
-    node = tree.nodes.acquire(st, parent, lower)
+    node = tree.nodes.acquire_new(st, parent, lower)
     return node, Seen(st, file.size), tree.hold(node, file)
 
 
@@ -76,7 +76,7 @@ def _finish(tree: Tree, parent: Node, lower: bytes, owner: Owner | None) -> tupl
         if (uid, gid) != (st.uid, st.gid):
             os.chown(lower, uid, gid, dir_fd=dir_fd, follow_symlinks=False)
             st = stat_many(dir_fd, [lower], False)[0]
-    node = tree.nodes.acquire(st, parent, lower)
+    node = tree.nodes.acquire_new(st, parent, lower)
     return node, tree.see(st, dir_fd, lower)
 
 

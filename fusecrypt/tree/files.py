@@ -17,6 +17,7 @@ from fusecrypt.native import FileKey
 from fusecrypt.ondisk.extents import EXTENT, lower_size, upper_capacity
 from fusecrypt.ondisk.header import MAX_SIZE
 from fusecrypt.tree.headers import Found, find_header, new_header, unlock, write_header, write_size
+from fusecrypt.tree.nodes import stale
 from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.raw import LowerFile, RawFile
 from fusecrypt.tree.view import ViewFile
@@ -83,12 +84,19 @@ class EncryptedFile(LowerFile):
         self._capacity_if_cut = capacity if capacity < self._size else None
 
     def initialise(self, key: FileKey | None = None, marker: int | None = None) -> None:
-        """Give an empty lower file its header. Key and marker are random unless given (for tests)."""
+        """Give an empty lower file its header. Key and marker are random unless given (for tests).
+
+        Raises OSError: ESTALE if somebody else gave it contents or a header meanwhile.
+        """
+        if os.fstat(self.fd).st_size:
+            raise stale()
         if key is None:
             key = FileKey.random(self._policy.cipher.code, self._policy.cipher.key_bytes)
         header = new_header(self._policy, key, marker=marker)
         try:
             write_header(self.fd, header)
+        except FileExistsError:
+            raise stale() from None
         except OSError:
             os.ftruncate(self.fd, 0)  # a header cut short could be opened by nobody
             raise

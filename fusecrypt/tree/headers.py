@@ -103,9 +103,10 @@ def new_header(policy: Policy, key: FileKey, size: int = 0, marker: int | None =
 
 
 def write_header(fd: int, header: Header) -> None:
-    """Store a whole header, in the attribute or in the contents, as its flags say. Raises OSError."""
+    """Store a new header, in the attribute or in the contents, as its flags say. Raises OSError: EEXIST if
+    there is such an attribute."""
     if header.flags & ondisk.FLAG_XATTR:
-        _set_attribute(fd, header.encode())
+        _set_attribute(fd, header.encode(), os.XATTR_CREATE)
         return
     region = header.encode_region()
     if os.pwrite(fd, region, 0) != len(region):
@@ -121,20 +122,20 @@ def write_size(fd: int, found: Found, size: int) -> None:
     _set_attribute(fd, field + found.octets[len(field) :])
 
 
-def _set_attribute(fd: int, value: bytes) -> None:
+def _set_attribute(fd: int, value: bytes, flags: int = 0) -> None:
     """Store the header of a file that is open for writing. Raises OSError.
 
     Attributes need write permission at the time of the call, also through a descriptor: a file made
     read-only while it was open, or created so, gives it to its owner for the moment.
     """
     try:
-        os.setxattr(fd, ondisk.XATTR_NAME, value)
+        os.setxattr(fd, ondisk.XATTR_NAME, value, flags)
     except PermissionError:
         mode = stat.S_IMODE(os.fstat(fd).st_mode)
         if mode & stat.S_IWUSR:
             raise
         os.fchmod(fd, mode | stat.S_IWUSR)
         try:
-            os.setxattr(fd, ondisk.XATTR_NAME, value)
+            os.setxattr(fd, ondisk.XATTR_NAME, value, flags)
         finally:
             os.fchmod(fd, mode)

@@ -115,6 +115,12 @@ class NodeTable:
         self.add_link(node, parent, name)
         return node
 
+    def acquire_new(self, st: Stat, parent: Node, name: bytes) -> Node:
+        """The same for an object that was made just now: a node with its inode number is of another one,
+        which went behind our back."""
+        self._by_identity.pop((st.dev, st.ino), None)
+        return self.acquire(st, parent, name)
+
     def release(self, node: Node, n: int = 1) -> None:
         """Drop ``n`` references, and the node with the last one."""
         node.refs -= n
