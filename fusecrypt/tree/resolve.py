@@ -235,8 +235,8 @@ def _names(
             "give the passphrase of the names too, or add -o ecryptfs_enable_filename_crypto=n to see "
             "encrypted names as they are",
         )
-    elif token is None and (survey.is_ecryptfs and options.encrypt_names is None):
-        return None
+    elif token is None and options.encrypt_names is None and (survey.is_ecryptfs or survey.plain_names):
+        return None  # encrypting names here would hide what is there
     if token is None:
         token = candidates[0].names
     return NamePolicy(token, _cipher(options.fn_cipher, options.fn_key_bytes, found, content))

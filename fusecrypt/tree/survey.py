@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fusecrypt.errors import FormatError
@@ -16,6 +15,8 @@ from fusecrypt.tree.headers import find_header
 LIMIT = 500_000
 """Entries after which nothing new is expected."""
 
+_LOST_AND_FOUND = b"lost+found"
+"""The one plain name that a file system itself may put into an empty directory."""
 _STEP = 512
 _SAMPLES = 64
 _DEEPEST = 256
@@ -42,6 +43,7 @@ class Survey:
     public_key_files: int = 0
     names: Counter[tuple[bytes, int]] = field(default_factory=Counter)
     samples: dict[tuple[bytes, int], list[NamePacket]] = field(default_factory=dict)
+    plain_names: int = 0
     entries: int = 0
     foreign: int = 0
     unreadable: int = 0
@@ -59,12 +61,15 @@ class Survey:
         return bool(self.profiles or self.names or self.public_key_files)
 
     def note_name(self, name: bytes) -> None:
-        with suppress(FormatError):
+        try:
             packet = decode_name(name)
-            key = (packet.signature, packet.code)
-            self.names[key] += 1
-            if self.names[key] <= _SAMPLES:
-                self.samples.setdefault(key, []).append(packet)
+        except FormatError:
+            self.plain_names += name != _LOST_AND_FOUND
+            return
+        key = (packet.signature, packet.code)
+        self.names[key] += 1
+        if self.names[key] <= _SAMPLES:
+            self.samples.setdefault(key, []).append(packet)
 
     def note_file(self, name: bytes, dir_fd: int) -> None:
         """Look at a regular lower file's header; an empty file says nothing."""

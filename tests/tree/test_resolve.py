@@ -294,6 +294,14 @@ def test_empty_files_and_directories_are_a_new_tree(lower: Path) -> None:
     assert resolved(lower, [b"test"]).new
 
 
+def test_plain_names_that_are_there_stay_visible(lower: Path) -> None:
+    (lower / "lost+found").mkdir()
+    assert resolved(lower, [b"test"]).policy.names is not None
+    (lower / "directory").mkdir()
+    assert resolved(lower, [b"test"]).policy.names is None
+    assert resolved(lower, [b"test"], Options(encrypt_names=True)).policy.names is not None
+
+
 def test_a_tree_of_nothing_but_encrypted_names(lower: Path) -> None:
     with opened(lower, policy()) as tree:
         User(tree).mkdir("directory")
