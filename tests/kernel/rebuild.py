@@ -41,6 +41,7 @@ def differences(lower: Path, copy: Path, policy: Policy) -> list[str]:
 
 
 def _differences(path: Path, copy: Path, policy: Policy) -> list[str]:
+    copy.unlink(missing_ok=True)  # a file that is written anew keeps its attributes
     with path.open("rb", buffering=0) as source, copy.open("w+b", buffering=0) as target:
         found = find_header(source.fileno())
         policy = _policy_of(found, policy)
