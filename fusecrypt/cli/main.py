@@ -8,14 +8,18 @@ import sys
 import click
 
 from fusecrypt import __version__
-from fusecrypt.cli.key import key
-from fusecrypt.cli.mount import mount
+from fusecrypt.cli.lazy import LazyGroup
 from fusecrypt.cli.terminal import hint, say
-from fusecrypt.cli.umount import umount
 from fusecrypt.errors import FusecryptError
 
+_COMMANDS = {
+    "mount": "fusecrypt.cli.mount:mount",
+    "umount": "fusecrypt.cli.umount:umount",
+    "key": "fusecrypt.cli.key:key",
+}
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=LazyGroup, places=_COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fusecrypt")
 def fusecrypt() -> None:
     """Read and write eCryptfs trees, and never be locked out of them.
@@ -27,10 +31,6 @@ def fusecrypt() -> None:
     Exit statuses: 0 done; 1 failed; 2 wrong command line; 3 no key fits; 4 no eCryptfs data, or damaged;
     5 this system lacks something.
     """
-
-
-for command in (mount, umount, key):
-    fusecrypt.add_command(command)
 
 
 def main() -> None:

@@ -15,8 +15,7 @@ from types import TracebackType
 from typing import Any
 
 from fusecrypt.cli import secrets as sources
-from fusecrypt.cli.slot_options import SlotOptions as SlotOptions  # the modules of mount take both from here
-from fusecrypt.cli.slot_options import slot_options as slot_options
+from fusecrypt.cli.slot_options import SlotOptions
 from fusecrypt.cli.terminal import ask_secret, say
 from fusecrypt.errors import FusecryptError, SecretError
 from fusecrypt.keys.errors import SlotError, WrongSecretError

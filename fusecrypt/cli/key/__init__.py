@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import click
 
-from fusecrypt.cli.key.add import add
-from fusecrypt.cli.key.change import change
-from fusecrypt.cli.key.create import create
-from fusecrypt.cli.key.export import export
-from fusecrypt.cli.key.import_ import import_
-from fusecrypt.cli.key.list import list_
-from fusecrypt.cli.key.load import load
-from fusecrypt.cli.key.lockout import lockout
-from fusecrypt.cli.key.remove import remove
-from fusecrypt.cli.key.reseal import reseal
-from fusecrypt.cli.key.rotate import rotate
-from fusecrypt.cli.key.test import test
+from fusecrypt.cli.lazy import LazyGroup
 from fusecrypt.native import harden_process
 
+_COMMANDS = {
+    "create": "fusecrypt.cli.key.create:create",
+    "add": "fusecrypt.cli.key.add:add",
+    "change": "fusecrypt.cli.key.change:change",
+    "remove": "fusecrypt.cli.key.remove:remove",
+    "list": "fusecrypt.cli.key.list:list_",
+    "test": "fusecrypt.cli.key.test:test",
+    "reseal": "fusecrypt.cli.key.reseal:reseal",
+    "rotate": "fusecrypt.cli.key.rotate:rotate",
+    "lockout": "fusecrypt.cli.key.lockout:lockout",
+    "import": "fusecrypt.cli.key.import_:import_",
+    "export": "fusecrypt.cli.key.export:export",
+    "load": "fusecrypt.cli.key.load:load",
+}
 
-@click.group()
+
+@click.group(cls=LazyGroup, places=_COMMANDS)
 def key() -> None:
     """Keep the keys of a tree in slots: passphrases, recovery keys, TPMs.
 
@@ -31,7 +35,3 @@ def key() -> None:
     Nothing in the tree changes. Secrets come from files, descriptors or prompts, never from arguments.
     """
     harden_process()
-
-
-for command in (create, add, change, export, import_, list_, load, lockout, remove, reseal, rotate, test):
-    key.add_command(command)

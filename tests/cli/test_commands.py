@@ -1,0 +1,50 @@
+"""The table of commands: each is there, and a start imports no more than its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+import pytest
+
+from fusecrypt.cli.key import key
+from fusecrypt.cli.main import fusecrypt
+
+_GROUPS: dict[str, click.Group] = {"fusecrypt": fusecrypt, "key": key}
+
+
+@pytest.mark.parametrize("group", list(_GROUPS))
+def test_each_command_has_its_name_and_a_help_text(group: str) -> None:
+    context = click.Context(_GROUPS[group])
+    names = _GROUPS[group].list_commands(context)
+    assert len(names) > 2
+    for name in names:
+        command = _GROUPS[group].get_command(context, name)
+        assert command is not None
+        assert command.name == name
+        assert command.get_short_help_str()
+    assert _GROUPS[group].get_command(context, "no-such-command") is None
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        (["--version"], ["fusecrypt.cli.mount", "fusecrypt.cli.key", "fusecrypt.keys", "cryptography"]),
+        (["mount", "--help"], ["fusecrypt.cli.key", "pyfuse3", "trio", "tpm2_pytss"]),
+        (["umount", "--help"], ["fusecrypt.cli.mount", "fusecrypt.keys", "cryptography"]),
+        (["key", "list", "--help"], ["fusecrypt.cli.mount", "fusecrypt.cli.key.create", "tpm2_pytss"]),
+    ],
+)
+def test_a_start_imports_its_own_command_only(words: list[str], absent: list[str]) -> None:
+    program = (
+        "import sys; from fusecrypt.cli.main import fusecrypt\n"
+        "fusecrypt.main(sys.argv[1:], standalone_mode=False)\n"
+        "print('\\n'.join(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, check=True, timeout=60
+    )
+    imported = done.stderr.split("\n")
+    assert "fusecrypt.cli.main" in imported
+    assert not set(absent) & set(imported)
