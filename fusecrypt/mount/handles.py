@@ -19,12 +19,13 @@ _FIRST_BATCH = 32
 class FileHandle:
     """One open() of a file."""
 
-    __slots__ = ("_waits", "by_root", "file", "node")
+    __slots__ = ("_waits", "appends", "by_root", "file", "node")
 
-    def __init__(self, node: Node, file: OpenFile, by_root: bool) -> None:
+    def __init__(self, node: Node, file: OpenFile, by_root: bool, appends: bool = False) -> None:
         self.node = node
         self.file = file
         self.by_root = by_root  # whose writes leave set-id bits alone
+        self.appends = appends  # to where the file ends at the time of the write
         self._waits = False
 
     def read_now(self, buffer: memoryview, offset: int, n: int, slow_lower: bool) -> int:

@@ -41,12 +41,14 @@ class Operations(pyfuse3.Operations):
 
     def __init__(self, tree: Tree, *, writeback: bool = True, remote: bool = False) -> None:
         """``remote``: the lower file system is slow, and may report a failed write only at close.
+        Without ``writeback`` the kernel takes size and times from below, which others may write too.
 
         ``before_waiting`` is called by a request that goes to a thread.
         """
         super().__init__()
         self.before_waiting: Callable[[], None] = lambda: None
         self.enable_writeback_cache = writeback and not tree.policy.read_only
+        self._found = found if self.enable_writeback_cache else attributes
         self.tree = tree
         self.handles = Handles()
         self._gates = Gates()
@@ -63,6 +65,10 @@ class Operations(pyfuse3.Operations):
     def _owner(self, ctx: pyfuse3.RequestContext) -> changes.Owner | None:
         return (ctx.uid, ctx.gid) if self._for_others else None
 
+    def _appends(self, flags: int) -> bool:
+        """Whether the end of the file is ours to find: with write-back caching the kernel knows it."""
+        return bool(flags & os.O_APPEND) and not self.enable_writeback_cache
+
     def _mode(self, parent: Node, mode: int, ctx: pyfuse3.RequestContext) -> int:
         """The kernel leaves the umask to us, since a default ACL on the parent takes its place."""
         if mode & ctx.umask and not tree_attributes.has_default_acl(self.tree, parent):
@@ -74,7 +80,7 @@ class Operations(pyfuse3.Operations):
     @handler
     def lookup(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         child = self.tree.lookup(self._node(parent), name)
-        return absent() if child is None else found(*child)
+        return absent() if child is None else self._found(*child)
 
     @handler
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -198,8 +204,9 @@ class Operations(pyfuse3.Operations):
         above = self._node(parent)
         mode = self._mode(above, mode, ctx)
         node, seen, file = changes.create(self.tree, above, name, mode, self._owner(ctx))
-        self._born[node] = seen.stat.mtime_ns
-        handle = FileHandle(node, file, by_root=ctx.uid == 0)
+        if self.enable_writeback_cache:
+            self._born[node] = seen.stat.mtime_ns
+        handle = FileHandle(node, file, by_root=ctx.uid == 0, appends=self._appends(flags))
         return pyfuse3.FileInfo(fh=self.handles.add(handle)), attributes(node, seen)
 
     @async_handler
@@ -208,11 +215,11 @@ class Operations(pyfuse3.Operations):
         if flags & os.O_TRUNC:
             await self._truncate(node, 0, ctx)
         file = self.tree.open(node, flags & os.O_ACCMODE != os.O_RDONLY)
-        if node.opens == 1 and node.shown not in (None, file.size):
+        if self.enable_writeback_cache and node.opens == 1 and node.shown not in (None, file.size):
             # It changed below a moment ago. The kernel looks the name up again, and learns the size.
             self.tree.close_file(node)
             raise stale()
-        handle = FileHandle(node, file, by_root=ctx.uid == 0)
+        handle = FileHandle(node, file, by_root=ctx.uid == 0, appends=self._appends(flags))
         info = pyfuse3.FileInfo(fh=self.handles.add(handle))
         info.keep_cache = handle.unchanged_since_last_close()
         return info
@@ -238,6 +245,8 @@ class Operations(pyfuse3.Operations):
     @async_handler
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         handle = self.handles.file(fh)
+        if handle.appends:
+            offset = handle.file.size
         if handle.node in self._gates or offset - handle.file.size > _LONG_WRITE:
             await self._alone(handle.node, lambda: handle.file.write(offset, data))
         else:
@@ -306,7 +315,7 @@ class Operations(pyfuse3.Operations):
                 return
         for position, entry in directory.entries(max(0, start_id - len(dots))):
             node = self.tree.nodes.acquire(entry.seen.stat, directory.node, entry.lower)
-            attr = found(node, entry.seen)
+            attr = self._found(node, entry.seen)
             if not pyfuse3.readdir_reply(token, entry.name, attr, position + len(dots)):
                 self.tree.forget(node)
                 break
