@@ -16,7 +16,7 @@ from fusecrypt.keys.errors import KeyFileError, SlotError
 from fusecrypt.keys.slots import parse_slot
 from fusecrypt.keys.slots.slot import Slot
 from fusecrypt.keys.strictjson import Fields, canonical, encode_base64, load
-from fusecrypt.native import Secret
+from fusecrypt.native import SALT_BYTES, Secret
 
 FORMAT = "fusecrypt-keyslots"
 VERSION = 1
@@ -37,16 +37,20 @@ _MAC = 32
 
 @dataclass(frozen=True)
 class StoredKey:
-    """A FEKEK or FNEK under the volume key. ``use`` holds ``content``, ``names`` or both."""
+    """A FEKEK or FNEK under the volume key. ``use`` holds ``content``, ``names`` or both.
+
+    ``salt`` is what headers of new files carry, if it is not the one that the key tells by itself.
+    """
 
     sig: bytes
     use: tuple[str, ...]
     blob: EncryptedBlob
+    salt: bytes | None = None
 
     @classmethod
     def parse(cls, value: object) -> StoredKey:
         """Take a key's object apart."""
-        fields = Fields(value, "a key").only("sig", "use", "blob")
+        fields = Fields(value, "a key").only("sig", "use", "blob", "salt")
         sig = fields.hexadecimal("sig", 8, 8)
         use = fields.items("use", 2)
         if use not in ([CONTENT], [NAMES], [CONTENT, NAMES], [NAMES, CONTENT]):
@@ -55,11 +59,15 @@ class StoredKey:
         blob = EncryptedBlob.parse(text.encode("utf-8", "replace"))
         if blob.format != "ecryptfs" or blob.master != MASTER or blob.text() != text:
             raise KeyFileError(f"key {sig.hex()}: the member 'blob' is not valid")
-        return cls(sig, tuple(use), blob)
+        salt = fields.hexadecimal("salt", SALT_BYTES, SALT_BYTES) if "salt" in fields else None
+        return cls(sig, tuple(use), blob, salt)
 
     def document(self) -> dict[str, object]:
         """The key's object."""
-        return {"sig": self.sig.hex(), "use": list(self.use), "blob": self.blob.text()}
+        members: dict[str, object] = {"sig": self.sig.hex(), "use": list(self.use), "blob": self.blob.text()}
+        if self.salt is not None:
+            members["salt"] = self.salt.hex()
+        return members
 
 
 @dataclass(frozen=True)

@@ -68,8 +68,8 @@ class Volume:
                 key = stored.blob.open(self.key)
             except WrongSecretError as error:
                 raise KeyFileError(f"key {stored.sig.hex()} in the key-slot file is damaged") from error
+            salt = stored.salt or _own_salt(stored.sig, key)
             proven = signature(key) == stored.sig
-            salt = DEFAULT_SALT if proven else ENCRYPTED_KEY_SALT
             opened.append(VolumeToken(AuthToken(stored.sig, key, salt), stored.use, proven))
         return opened
 
@@ -164,7 +164,13 @@ class Volume:
 
 
 def _store(token: AuthToken, use: tuple[str, ...], key: Secret) -> StoredKey:
-    return StoredKey(token.signature, use, EncryptedBlob.seal(token.key, key, MASTER))
+    salt = None if token.salt == _own_salt(token.signature, token.key) else token.salt
+    return StoredKey(token.signature, use, EncryptedBlob.seal(token.key, key, MASTER), salt)
+
+
+def _own_salt(sig: bytes, key: Secret) -> bytes:
+    """The salt that a key has unless the file says another: keys that a passphrase gave name themselves."""
+    return DEFAULT_SALT if signature(key) == sig else ENCRYPTED_KEY_SALT
 
 
 def _merged(tokens: Iterable[tuple[AuthToken, tuple[str, ...]]]) -> list[tuple[AuthToken, tuple[str, ...]]]:

@@ -17,6 +17,7 @@ from fusecrypt.keys.slotstore import SlotStore
 from fusecrypt.keys.token import FNEK_SALT, AuthToken
 from fusecrypt.keys.tpm.facts import lockout
 from fusecrypt.keys.volume import Volume
+from fusecrypt.tree.headers import find_header
 from tests import golden
 from tests.mount.keys import SOFTWARE, extend, shows_golden, software_tpm
 from tests.mount.support import mounted, run
@@ -226,6 +227,23 @@ def test_keys_for_a_new_tree(tmp_path: Path) -> None:
         (mount.path / "name").write_text("text")
     with mounted(lower, passphrases=TREE.passphrases) as mount:
         assert (mount.path / "name").read_text() == "text"
+
+
+def test_new_files_carry_the_keys_own_salt(tmp_path: Path) -> None:
+    """As they do when the passphrase itself is given with its salt: the kernel's tools find it there."""
+    tree = golden.tree("salt")
+    lower, secrets = tree.unpack(tmp_path / "lower"), file_of(tmp_path, tree.passphrases[0])
+    salt = tree.keys[0].salt
+    words = ["--passfile", secrets, "--salt", salt.hex(), "--recovery-file", tmp_path / "R"]
+    run("key", "create", lower, "--keyslots", beside(lower), *words)
+    before = set(lower.rglob("*"))
+    with mounted(lower, "--passfile", str(tmp_path / "R"), passphrases=()) as mount:
+        (mount.path / "new").write_text("text")
+    (new,) = set(lower.rglob("*")) - before
+    with new.open("rb") as file:
+        (packet,) = find_header(file.fileno()).header.passphrase_packets
+    assert packet.salt == salt
+    assert packet.signature.hex() == tree.keys[0].signature
 
 
 def test_the_daemon_has_no_tpm_library_and_no_kdf(lower: Path, tpm: SoftwareTPM) -> None:

@@ -25,7 +25,7 @@ from tests.unit.keys.secrets import octets, secret
 
 COUNT = secret(bytes(range(32)))
 TOKEN = AuthToken.from_passphrase(secret("test"))
-OTHER = AuthToken(bytes(range(8)), secret(bytes(range(64))))
+OTHER = AuthToken(bytes(range(8)), secret(bytes(range(64))), ENCRYPTED_KEY_SALT)
 PASSPHRASE = PassphraseEnrolment(secret("open sesame"))
 RECOVERY = RecoveryEnrolment(COUNT)
 VOLUME = (
@@ -59,6 +59,22 @@ def test_each_slot_opens_the_same_keys() -> None:
         assert (first.use, first.proven, first.token.salt) == ((CONTENT, NAMES), True, DEFAULT_SALT)
         assert second.token.key == OTHER.key
         assert (second.use, second.proven, second.token.salt) == ((NAMES,), False, ENCRYPTED_KEY_SALT)
+
+
+def test_a_key_keeps_its_salt() -> None:
+    """Only one that the key does not tell by itself is written: other files are as they always were."""
+    salted = AuthToken.from_passphrase(secret("test"), b"saltsalt")
+    planted = AuthToken(bytes(8), secret(bytes(64)), DEFAULT_SALT)
+    volume = Volume.create(
+        [(TOKEN, (CONTENT,)), (OTHER, (NAMES,)), (salted, (CONTENT,)), (planted, (NAMES,))]
+    )
+    volume = volume.add(RECOVERY).rotate({0: RECOVERY})
+    keys = json.loads(volume.file.encode())["keys"]
+    assert [key.get("salt") for key in keys] == [None, None, b"saltsalt".hex(), DEFAULT_SALT.hex()]
+    opened = Volume.open(SlotFile.parse(volume.file.encode()), 0, RECOVERY)
+    assert opened.intact
+    salts = [TOKEN.salt, ENCRYPTED_KEY_SALT, b"saltsalt", DEFAULT_SALT]
+    assert [held.token.salt for held in opened.tokens()] == salts
 
 
 def test_wrong_secrets_open_nothing() -> None:
@@ -138,6 +154,9 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
         _set("keys", 0, "blob", DOCUMENT["keys"][0]["blob"].replace("trusted:fusecrypt", "user:fusecrypt")),
         _set("keys", 0, "blob", DOCUMENT["keys"][0]["blob"] + "\n"),
         _set("keys", 0, "blob", "\ud800"),
+        _set("keys", 0, "salt", "00" * 7),
+        _set("keys", 0, "salt", "AA" * 8),
+        _set("keys", 0, "salt", None),
         _set("slots", [DOCUMENT["slots"][0]] * 2),
         _set("slots", [{**DOCUMENT["slots"][0], "id": n} for n in range(65)]),
         _set("slots", 0, "id", 0.0),
