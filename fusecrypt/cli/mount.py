@@ -18,10 +18,10 @@ from fusecrypt.cli.source_options import Sources, source_options
 from fusecrypt.cli.sources import Request, gather
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import UnsupportedSystemError, UsageError
-from fusecrypt.mount import spawn
+from fusecrypt.mount import lock, spawn
 from fusecrypt.mount.config import MountConfig
 from fusecrypt.native import harden_process
-from fusecrypt.tree.resolve import Resolution, resolve
+from fusecrypt.tree.resolve import Options, Resolution, resolve
 from fusecrypt.tree.survey import Walk
 
 
@@ -30,6 +30,7 @@ from fusecrypt.tree.survey import Walk
 @click.argument("mountpoint", type=click.Path())
 @click.option("-o", "words", multiple=True, metavar="OPTIONS", help="Mount options, as below.")
 @source_options
+@click.option("--shared", is_flag=True, help="Others write LOWER too: show what they do within a second.")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to the terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was mounted as JSON.")
@@ -37,6 +38,7 @@ def mount(
     lower: str,
     mountpoint: str,
     words: Sequence[str],
+    shared: bool,
     foreground: bool,
     verbose: bool,
     as_json: bool,
@@ -60,11 +62,13 @@ def mount(
       ecryptfs_enable_filename_crypto=y|n ecryptfs_mount_auth_tok_only
       key=passphrase:passphrase_passwd_file=FILE ...
     and the usual ones: ro allow_other nosuid nodev noexec ...
+    and shared, which is --shared.
     """
     harden_process()
-    options = mount_options.parse(words)
+    options = mount_options.parse((*words, "shared") if shared else words)
     spawn.check_places(lower, mountpoint)
     root_fd = _open_lower(lower, options)
+    _check_lock(root_fd, lower, options.tree_options())
     with nullcontext() if foreground else spawn.Daemon() as daemon:
         resolution = _resolution(Path(lower), root_fd, options, sources, slots)
         config = MountConfig(
@@ -103,6 +107,13 @@ def _open_lower(lower: str, options: MountOptions) -> int:
     return fd
 
 
+def _check_lock(root_fd: int, lower: str, options: Options) -> None:
+    """Refuse a second mount before a secret is asked for; the daemon takes the lock."""
+    writes = not (options.read_only or options.encrypted_view)
+    if writes and (remark := lock.check(root_fd, os.path.realpath(lower), options.shared)):
+        say(remark)
+
+
 def _fuse_options(options: MountOptions, read_only: bool) -> tuple[str, ...]:
     """What FUSE gets: permissions checked by the kernel, no set-id programs or devices unless asked for."""
     fuse = set(options.fuse)
@@ -135,5 +146,6 @@ def _description(config: MountConfig, resolution: Resolution) -> dict[str, Any]:
         "passthrough": policy.passthrough,
         "encrypted_view": policy.encrypted_view,
         "read_only": policy.read_only,
+        "shared": policy.shared,
         "remarks": list(resolution.remarks),
     }

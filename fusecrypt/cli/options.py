@@ -164,4 +164,5 @@ _TREE: dict[str, _Taker] = {
     "ecryptfs_encrypted_view": _store("encrypted_view", _boolean),
     "ecryptfs_mount_auth_tok_only": _store("mount_auth_tok_only", _boolean),
     "ecryptfs_check_dev_ruid": _check_owner,
+    "shared": _store("shared", _boolean),
 }

@@ -58,6 +58,7 @@ def send(connection: socket.socket, config: MountConfig, root_fd: int, ready_fd:
             "passthrough": policy.passthrough,
             "encrypted_view": policy.encrypted_view,
             "read_only": policy.read_only,
+            "shared": policy.shared,
         }
     )
     key_fd = export_memory([token.key for token in tokens])
@@ -99,6 +100,7 @@ def receive(connection: socket.socket) -> tuple[MountConfig, int, int] | None:
         passthrough=data["passthrough"],
         encrypted_view=data["encrypted_view"],
         read_only=data["read_only"],
+        shared=data["shared"],
     )
     config = MountConfig(
         data["lower"],

@@ -25,6 +25,7 @@ from fusecrypt import native
 from fusecrypt.errors import FusecryptError
 from fusecrypt.mount.config import READY, MountConfig, receive
 from fusecrypt.mount.device import mount_device
+from fusecrypt.mount.lock import hold
 from fusecrypt.mount.mounts import is_remote, mount_on
 from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.mount.operations import Operations
@@ -100,8 +101,12 @@ def _worth_telling(record: logging.LogRecord) -> bool:
 
 
 def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
-    tree = Tree(root_fd, config.policy)
-    operations = Operations(tree, remote=is_remote(root_fd))
+    policy = config.policy
+    if not policy.read_only:
+        with suppress(OSError):  # where there are no such locks the command has said so
+            hold(root_fd, config.lower, policy.shared)
+    tree = Tree(root_fd, policy)
+    operations = Operations(tree, writeback=not policy.shared, remote=is_remote(root_fd))
     negotiation = Negotiation(mount_device(config.lower, config.mountpoint, config.options))
     mounted = mount_on(config.mountpoint)
     place = Place(config.mountpoint, mounted.device if mounted else "")

@@ -7,7 +7,7 @@ import stat
 from contextlib import suppress
 
 from fusecrypt.native import renameat2, stat_fd, stat_many
-from fusecrypt.tree.files import EncryptedFile, OpenFile
+from fusecrypt.tree.files import OpenFile, encrypted_file
 from fusecrypt.tree.nodes import Node, stale
 from fusecrypt.tree.tree import Seen, Tree, by_descriptor
 
@@ -26,7 +26,7 @@ def create(
     """
     fd, dir_fd, lower = _create_lower(tree, parent, name, mode)
     try:
-        file = EncryptedFile(fd, True, tree.policy)
+        file = encrypted_file(fd, True, tree.policy)
         file.initialise()
         _give_file(fd, dir_fd, owner)
         st = stat_fd(fd, False)

@@ -15,11 +15,19 @@ from typing import Protocol
 from fusecrypt.errors import DamagedError, FormatError, KeyNotFoundError, NotEcryptfsError
 from fusecrypt.native import FileKey
 from fusecrypt.ondisk.extents import EXTENT, lower_size, upper_capacity
-from fusecrypt.ondisk.header import MAX_SIZE
-from fusecrypt.tree.headers import Found, find_header, new_header, unlock, write_header, write_size
+from fusecrypt.ondisk.header import MAX_SIZE, encode_size, parse_header
+from fusecrypt.tree.headers import (
+    Found,
+    find_header,
+    new_header,
+    read_xattr,
+    unlock,
+    write_header,
+    write_size,
+)
 from fusecrypt.tree.nodes import stale
 from fusecrypt.tree.policy import Policy
-from fusecrypt.tree.raw import LowerFile, RawFile
+from fusecrypt.tree.raw import LowerFile, RawFile, read_lower
 from fusecrypt.tree.view import ViewFile
 
 FILL_BUDGET = 16 << 20
@@ -79,9 +87,13 @@ class EncryptedFile(LowerFile):
         self._data_offset = found.data_offset
         self._found = found
         self._key = key
-        self._size = found.header.size
+        self._take_size(found.header.size)
+
+    def _take_size(self, size: int) -> None:
+        """Go by a size that the header says."""
         capacity = upper_capacity(os.fstat(self.fd).st_size, self._data_offset)
-        self._capacity_if_cut = capacity if capacity < self._size else None
+        self._capacity_if_cut = capacity if capacity < size else None
+        self._size = size
 
     def initialise(self, key: FileKey | None = None, marker: int | None = None) -> None:
         """Give an empty lower file its header. Key and marker are random unless given (for tests).
@@ -202,6 +214,64 @@ class EncryptedFile(LowerFile):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+class SharedFile(EncryptedFile):
+    """The same where others write the lower file too: each request goes by what the header says then.
+
+    Two that write the same extent at the same moment, or one that reads it, are not kept apart.
+    """
+
+    @property
+    def size(self) -> int:
+        self._refresh()
+        return self._size
+
+    def read_into(self, buffer: memoryview, offset: int, n: int, nowait: bool = False) -> int:
+        self._refresh(nowait)
+        while True:
+            size = self._size
+            try:
+                return super().read_into(buffer, offset, n, nowait)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self._refresh(nowait)
+                if self._size == size:
+                    raise  # it was not cut by others between the look and the read
+
+    def write(self, offset: int, data: bytes | memoryview) -> None:
+        self._refresh()
+        super().write(offset, data)
+
+    def truncate(self, size: int) -> None:
+        self._refresh()
+        super().truncate(size)
+
+    def _refresh(self, nowait: bool = False) -> None:
+        """Look at the header again. Raises OSError: ESTALE if it is no longer the one of this file."""
+        if self._found is None:
+            with suppress(NotEcryptfsError):  # still empty
+                found = find_header(self.fd)
+                self.use(found, unlock(found.header, self._policy))
+            return
+        now, known = self._header_now(self._found, nowait), encode_size(self._size)
+        if now[len(known) :] != self._found.octets[len(known) :]:
+            raise stale()
+        if now[: len(known)] != known:
+            self._take_size(parse_header(now).size)
+
+    def _header_now(self, found: Found, nowait: bool) -> bytes:
+        if found.in_xattr:
+            return read_xattr(self.fd) or b""
+        octets = bytearray(len(found.octets))
+        return bytes(octets[: read_lower(self.fd, memoryview(octets), 0, nowait)])
+
+
+def encrypted_file(fd: int, writable: bool, policy: Policy) -> EncryptedFile:
+    """A file without header and key yet. Beside a read-only mount others may always write."""
+    kind = SharedFile if policy.shared or policy.read_only else EncryptedFile
+    return kind(fd, writable, policy)
+
+
 def open_file(fd: int, writable: bool, policy: Policy) -> OpenFile:
     """The file behind an open lower descriptor, which it takes over if it succeeds.
 
@@ -210,7 +280,7 @@ def open_file(fd: int, writable: bool, policy: Policy) -> OpenFile:
     """
     if policy.encrypted_view:
         return ViewFile(fd)
-    file = EncryptedFile(fd, writable, policy)
+    file = encrypted_file(fd, writable, policy)
     try:
         found = find_header(fd)
         file.use(found, unlock(found.header, policy))

@@ -21,7 +21,8 @@ class Policy:
     """Keys, ciphers and modes of a tree.
 
     ``content`` are the tokens that every new file is encrypted for, in the order of the packets;
-    ``others`` may open existing files. ``names`` is None where names are plain.
+    ``others`` may open existing files. ``names`` is None where names are plain. ``shared``: others write
+    the lower tree too.
     """
 
     content: tuple[AuthToken, ...]
@@ -32,6 +33,7 @@ class Policy:
     passthrough: bool = False
     encrypted_view: bool = False
     read_only: bool = False
+    shared: bool = False
 
     def token(self, signature: bytes) -> AuthToken | None:
         """The usable token with that signature, content tokens first."""

@@ -53,6 +53,7 @@ class Options:
     encrypted_view: bool = False
     mount_auth_tok_only: bool = False
     read_only: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ def resolve(steps: Iterator[Survey], candidates: Sequence[Candidates], options: 
         passthrough=options.passthrough,
         encrypted_view=options.encrypted_view,
         read_only=options.read_only or options.encrypted_view,
+        shared=options.shared,
     )
     return Resolution(policy, new, _remarks(new, profile, policy))
 

@@ -42,21 +42,20 @@ def _write_and_sync(fd: int, data: bytes) -> int:
 
 
 def test_a_header_that_appeared_meanwhile_is_kept(tmp_path: Path) -> None:
-    plain = ("-o", "ecryptfs_enable_filename_crypto=n")
     lower = tmp_path / "lower"
     lower.mkdir()
     (lower / "empty").touch()
-    other = tmp_path / "other"
-    with mounted(lower, *plain) as first, mounted(lower, *plain, path=other) as second:
-        held = os.open(first.path / "empty", os.O_RDWR)
+    with mounted(lower, "-o", "ecryptfs_enable_filename_crypto=n") as mount:
+        (mount.path / "full").write_bytes(b"x" * 5000)
+        held = os.open(mount.path / "empty", os.O_RDWR)
         try:
-            (second.path / "empty").write_bytes(b"x" * 5000)
+            (lower / "empty").write_bytes((lower / "full").read_bytes())
             code = _write_and_sync(held, b"0123456789")
             assert code in (errno.ESTALE, errno.EIO)
         finally:
             with suppress(OSError):  # the failed write may be told again
                 os.close(held)
-        assert (second.path / "empty").read_bytes() == b"x" * 5000
+        assert (mount.path / "empty").read_bytes() == b"x" * 5000
 
 
 def test_a_moved_mount_is_written_and_unmounted_by_a_signal(tmp_path: Path) -> None:
