@@ -257,13 +257,13 @@ blocks(const struct fc_cipher *c, enum fc_direction direction, const uint8_t *iv
 }
 
 int
-fc_ecb_encrypt(fc_cipher *c, const uint8_t *in, uint8_t *out, size_t n)
+fc_ecb_encrypt(const fc_cipher *c, const uint8_t *in, uint8_t *out, size_t n)
 {
     return blocks(c, FC_ENCRYPT, NULL, in, out, n);
 }
 
 int
-fc_ecb_decrypt(fc_cipher *c, const uint8_t *in, uint8_t *out, size_t n)
+fc_ecb_decrypt(const fc_cipher *c, const uint8_t *in, uint8_t *out, size_t n)
 {
     return blocks(c, FC_DECRYPT, NULL, in, out, n);
 }

@@ -73,8 +73,35 @@ int fc_block_size(int code, size_t key_bytes);
 int fc_cipher_new(int code, size_t key_bytes, const uint8_t *key, fc_cipher **out);
 void fc_cipher_free(fc_cipher *);
 /* n a multiple of the block size; in and out may be the same. */
-int fc_ecb_encrypt(fc_cipher *, const uint8_t *in, uint8_t *out, size_t n);
-int fc_ecb_decrypt(fc_cipher *, const uint8_t *in, uint8_t *out, size_t n);
+int fc_ecb_encrypt(const fc_cipher *, const uint8_t *in, uint8_t *out, size_t n);
+int fc_ecb_decrypt(const fc_cipher *, const uint8_t *in, uint8_t *out, size_t n);
+
+/* ---- names.c: encrypted file names and symlink targets ---------------------------------------- */
+
+typedef struct fc_names fc_names;
+
+/* Names under an FNEK of that signature, with a cipher that takes key_bytes octets of it. */
+int fc_names_new(int code, size_t key_bytes, const uint8_t fnek[FC_KEY],
+                 const uint8_t signature[FC_SIGNATURE], fc_names **out);
+void fc_names_free(fc_names *);
+/* Octets of the lower name of n octets; -ENAMETOOLONG if the format has no place for so many. */
+ssize_t fc_name_length(const fc_names *, size_t n);
+/*
+ * The lower name, without a NUL, of the n octets of an upper name or symlink target; returns its
+ * length. -ENAMETOOLONG if it exceeds the format or `room`, -EINVAL for nothing and for a NUL in it.
+ * in and out do not overlap.
+ */
+ssize_t fc_name_encode(const fc_names *, const uint8_t *in, size_t n, uint8_t *out, size_t room);
+/*
+ * The reverse; a room of n octets is enough. -EINVAL for what was not encrypted with this FNEK and
+ * cipher, or holds no name.
+ */
+ssize_t fc_name_decode(const fc_names *, const uint8_t *in, size_t n, uint8_t *out, size_t room);
+/*
+ * The same for the name of a directory entry: -EINVAL also for ".", "..", names with "/", and for
+ * every form but the one that fc_name_encode() makes, since a lookup would not find the entry again.
+ */
+ssize_t fc_entry_decode(const fc_names *, const uint8_t *in, size_t n, uint8_t *out, size_t room);
 
 /* ---- filekey.c: a file's FEK, its root IV and its cipher ------------------------------------ */
 

@@ -33,10 +33,14 @@ uint32_t check_next(uint32_t *state);
 fc_file_key *check_key(struct pair pair, uint32_t seed);
 /* An empty file in memory. */
 int check_file(void);
+/* The upper name and the lower name belong together. */
+void check_name(struct pair pair, const uint8_t key[FC_KEY], const uint8_t *name, size_t n,
+                const uint8_t *encrypted, size_t m);
 
 void check_memory(void);
 void check_vectors(void);
 void check_ciphers(void);
+void check_names(void);
 void check_extents(void);
 void check_files(void);
 void check_system(void);

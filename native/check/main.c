@@ -67,6 +67,7 @@ main(int argc, char **argv)
     }
     check_memory();
     check_system();
+    check_names();
     const char *best = fc_engine();
     with_this_engine();
     if (strcmp(best, "portable") != 0) {

@@ -7,10 +7,15 @@
 #define THREADS 8
 #define EXTENTS 20
 
+static const uint8_t upper[] = "a file's name, long enough for several blocks";
+
 struct work {
     struct pair pair;
     fc_file_key *key;
     fc_cipher *cipher;
+    fc_names *names;
+    uint8_t lower[255];
+    ssize_t length;
     uint8_t expected[EXTENTS * FC_EXTENT];
 };
 
@@ -26,6 +31,12 @@ worker(void *p)
         EXPECT(fc_ecb_encrypt(w->cipher, out, out, 64) == 0, "cipher %d", w->pair.code);
         EXPECT(fc_ecb_decrypt(w->cipher, out, out, 64) == 0, "cipher %d", w->pair.code);
         EXPECT(fc_extents_decrypt(w->key, 3, out, out, EXTENTS) == 0, "cipher %d", w->pair.code);
+        EXPECT(fc_name_encode(w->names, upper, sizeof upper - 1, out, 255) == w->length, "cipher %d",
+               w->pair.code);
+        EXPECT(memcmp(out, w->lower, (size_t)w->length) == 0, "cipher %d", w->pair.code);
+        EXPECT(fc_entry_decode(w->names, w->lower, (size_t)w->length, out, 255) == sizeof upper - 1,
+               "cipher %d", w->pair.code);
+        EXPECT(memcmp(out, upper, sizeof upper - 1) == 0, "cipher %d", w->pair.code);
         fc_file_key *own = check_key(w->pair, 15);
         EXPECT(fc_extents_encrypt(own, 0, w->expected, out, 1) == 0, "cipher %d", w->pair.code);
         fc_file_key_free(own);
@@ -42,6 +53,10 @@ together(struct work *w)
     pthread_t thread[THREADS];
     w->key = check_key(w->pair, 14);
     EXPECT(fc_cipher_new(w->pair.code, w->pair.key_bytes, key, &w->cipher) == 0, "cipher %d", w->pair.code);
+    EXPECT(fc_names_new(w->pair.code, w->pair.key_bytes, key, key, &w->names) == 0, "cipher %d",
+           w->pair.code);
+    w->length = fc_name_encode(w->names, upper, sizeof upper - 1, w->lower, sizeof w->lower);
+    EXPECT(w->length > 0, "cipher %d", w->pair.code);
     memset(w->expected, 0, sizeof w->expected);
     EXPECT(fc_extents_encrypt(w->key, 3, w->expected, w->expected, EXTENTS) == 0, "cipher %d", w->pair.code);
     for (size_t i = 0; i < THREADS; i++)
@@ -50,6 +65,7 @@ together(struct work *w)
         pthread_join(thread[i], NULL);
     fc_file_key_free(w->key);
     fc_cipher_free(w->cipher);
+    fc_names_free(w->names);
 }
 
 void

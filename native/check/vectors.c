@@ -44,6 +44,19 @@ struct name_vector {
     size_t prefix_size;
     const char *ciphertext;
     size_t size;
+    const char *lower;
+    size_t lower_size;
+};
+
+struct target_vector {
+    int code;
+    size_t key_bytes;
+    const char *passphrase;
+    size_t passphrase_size;
+    const char *salt, *target;
+    size_t target_size;
+    const char *lower;
+    size_t lower_size;
 };
 
 #include "vectors.h"
@@ -115,6 +128,17 @@ name(const struct name_vector *v)
     EXPECT(fc_ecb_decrypt(cipher, out, out, v->size) == 0, "%s", v->name);
     EXPECT(memcmp(out, plain, v->size) == 0, "%s", v->name);
     fc_cipher_free(cipher);
+    check_name((struct pair){v->code, v->key_bytes}, key, U(v->name), v->name_size, U(v->lower),
+               v->lower_size);
+}
+
+static void
+target(const struct target_vector *v)
+{
+    uint8_t key[FC_KEY];
+    EXPECT(fc_passphrase_key(U(v->passphrase), v->passphrase_size, U(v->salt), key) == 0, "%s", v->target);
+    check_name((struct pair){v->code, v->key_bytes}, key, U(v->target), v->target_size, U(v->lower),
+               v->lower_size);
 }
 
 void
@@ -128,4 +152,6 @@ check_vectors(void)
         header(&header_vectors[i]);
     for (size_t i = 0; i < COUNT(name_vectors); i++)
         name(&name_vectors[i]);
+    for (size_t i = 0; i < COUNT(target_vectors); i++)
+        target(&target_vectors[i]);
 }

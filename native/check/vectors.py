@@ -58,7 +58,16 @@ def name(v: dict[str, Any]) -> list[object]:
         code(v), v["key_bytes"],
         string(v["fnek_passphrase_text"]), len(v["fnek_passphrase_text"].encode()), octets(v["fnek_salt"]),
         octets(v["name"]), size(v["name"]), octets(v["prefix"]), size(v["prefix"]),
-        octets(ciphertext), length,
+        octets(ciphertext), length, string(v["lower_text"]), len(v["lower_text"]),
+    ]  # fmt: skip
+
+
+def target(shared: dict[str, Any], v: dict[str, Any]) -> list[object]:
+    return [
+        code(shared), shared["key_bytes"],
+        string(shared["fnek_passphrase_text"]), len(shared["fnek_passphrase_text"].encode()),
+        octets(shared["fnek_salt"]), octets(v["target"]), size(v["target"]),
+        string(v["lower_target_text"]), len(v["lower_target_text"]),
     ]  # fmt: skip
 
 
@@ -76,6 +85,8 @@ def main() -> None:
     )
     table("header", [header(v) for v in data["file_header"]["vectors"]])
     table("name", [name(v) for v in data["file_name"]["vectors"]])
+    targets = data["symlink_target"]
+    table("target", [target(targets, v) for v in targets["vectors"]])
 
 
 main()
