@@ -233,6 +233,10 @@ class Names:
         """Octets of the lower name of ``n`` octets; OSError (ENAMETOOLONG) past what the format holds."""
         return _check(lib.fc_name_length(self._names, n))
 
+    def longest(self, limit: int) -> int:
+        """The longest upper name whose lower name has at most ``limit`` octets (143 for 255), or 0."""
+        return int(lib.fc_name_longest(self._names, limit))
+
     def encode(self, upper: bytes) -> bytes:
         """The lower name or target. OSError: ENAMETOOLONG, or EINVAL for nothing and for a NUL in it."""
         room = self.length(len(upper))
@@ -323,20 +327,25 @@ class FileKey:
         _check(lib.fc_extent_iv(self._key, extent, out))
         return bytes(ffi.buffer(out))
 
-    def encrypt_extents(self, first: int, data: Buffer) -> bytearray:
-        """Whole extents, the first numbered ``first``; ValueError if they are not whole."""
-        return self._extents(lib.fc_extents_encrypt, first, data)
+    def encrypt_extents(self, first: int, data: Buffer, result: bytearray | None = None) -> bytearray:
+        """Whole extents, the first numbered ``first``, into ``result`` of the same length, or a new one.
 
-    def decrypt_extents(self, first: int, data: Buffer) -> bytearray:
-        """Whole extents, the first numbered ``first``; ValueError if they are not whole."""
-        return self._extents(lib.fc_extents_decrypt, first, data)
+        Raises ValueError if they are not whole, or do not fit.
+        """
+        return self._extents(lib.fc_extents_encrypt, first, data, result)
 
-    def _extents(self, function: Any, first: int, data: Buffer) -> bytearray:
+    def decrypt_extents(self, first: int, data: Buffer, result: bytearray | None = None) -> bytearray:
+        """The reverse of :meth:`encrypt_extents`."""
+        return self._extents(lib.fc_extents_decrypt, first, data, result)
+
+    def _extents(self, function: Any, first: int, data: Buffer, result: bytearray | None) -> bytearray:
         source = ffi.from_buffer("uint8_t[]", data)
         count, rest = divmod(len(source), EXTENT_BYTES)
         if rest:
             raise ValueError("not a whole number of extents")
-        result = bytearray(len(source))
+        result = bytearray(len(source)) if result is None else result
+        if len(result) != len(source):
+            raise ValueError("the result has another length")
         out = ffi.from_buffer("uint8_t[]", result)
         _check(function(self._key, first, source, out, count))
         return result
@@ -481,3 +490,15 @@ def engine() -> str:
 def set_engine(name: str) -> None:
     """Choose the engine; OSError with ENOTSUP if this build or CPU lacks it, EINVAL for other names."""
     _check(lib.fc_set_engine(name.encode()))
+
+
+def raw_cbc(key_bytes: int, decrypt: bool, data: Buffer, result: bytearray, rounds: int) -> None:
+    """AES-CBC of whole extents, ``rounds`` times, by ipsec-mb alone: the machine's limit, for measuring.
+
+    Key (16 or 32 octets) and IVs are zeros. Raises OSError with ENOTSUP without the library.
+    """
+    count = len(data) // EXTENT_BYTES
+    source, out = ffi.from_buffer("uint8_t[]", data), ffi.from_buffer("uint8_t[]", result)
+    if not 0 < count * EXTENT_BYTES <= len(out):
+        raise ValueError("no whole extents, or no room for them")
+    _check(lib.fc_raw_cbc(key_bytes, decrypt, source, out, count, rounds))

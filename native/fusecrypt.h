@@ -86,6 +86,8 @@ int fc_names_new(int code, size_t key_bytes, const uint8_t fnek[FC_KEY],
 void fc_names_free(fc_names *);
 /* Octets of the lower name of n octets; -ENAMETOOLONG if the format has no place for so many. */
 ssize_t fc_name_length(const fc_names *, size_t n);
+/* The longest upper name whose lower name has at most limit octets (143 for 255), or 0. */
+size_t fc_name_longest(const fc_names *, size_t limit);
 /*
  * The lower name, without a NUL, of the n octets of an upper name or symlink target; returns its
  * length. -ENAMETOOLONG if it exceeds the format or `room`, -EINVAL for nothing and for a NUL in it.
@@ -218,5 +220,11 @@ int fc_poll(int fd, unsigned spins, int timeout_ms);
 const char *fc_engine(void);
 /* Choose "portable" (or "ipsec-mb" again if there is one) for tests and bench; -ENOTSUP if absent. */
 int fc_set_engine(const char *name);
+/*
+ * What this machine can do at most: AES-CBC of `rounds` times count extents by ipsec-mb, in its largest
+ * bursts, with one IV, one key of zeros (16 or 32 octets) and nothing of ours around it. For the bench
+ * only. -ENOTSUP without the library.
+ */
+int fc_raw_cbc(size_t key_bytes, int decrypt, const uint8_t *in, uint8_t *out, size_t count, size_t rounds);
 
 #endif

@@ -132,6 +132,50 @@ fc_ipsec_cbc(struct fc_ipsec *ipsec, const struct fc_cipher *c, enum fc_directio
     return done == count ? 0 : -EIO;
 }
 
+int
+fc_raw_cbc(size_t key_bytes, int decrypt, const uint8_t *in, uint8_t *out, size_t count, size_t rounds)
+{
+    _Alignas(16) uint8_t schedules[2][15 * 16];
+    static const uint8_t zeros[32];
+    if (!fc_ipsec_usable() || (key_bytes != 16 && key_bytes != 32))
+        return -ENOTSUP;
+    IMB_MGR *manager = new_manager();
+    IMB_JOB *jobs = calloc(IMB_MAX_BURST_SIZE, sizeof *jobs);
+    if (!manager || !jobs) {
+        if (manager)
+            free_mb_mgr(manager);
+        free(jobs);
+        return -ENOMEM;
+    }
+    if (key_bytes == 16)
+        IMB_AES_KEYEXP_128(manager, zeros, schedules[0], schedules[1]);
+    else
+        IMB_AES_KEYEXP_256(manager, zeros, schedules[0], schedules[1]);
+    int error = 0;
+    for (size_t done = 0; done < count * rounds && !error;) {
+        size_t first = done % count;
+        size_t n = count - first < IMB_MAX_BURST_SIZE ? count - first : IMB_MAX_BURST_SIZE;
+        for (size_t i = 0; i < n; i++) {
+            jobs[i].enc_keys = schedules[0];
+            jobs[i].dec_keys = schedules[1];
+            jobs[i].key_len_in_bytes = key_bytes;
+            jobs[i].src = in + (first + i) * FC_EXTENT;
+            jobs[i].dst = out + (first + i) * FC_EXTENT;
+            jobs[i].msg_len_to_cipher_in_bytes = FC_EXTENT;
+            jobs[i].iv = zeros;
+            jobs[i].iv_len_in_bytes = 16;
+        }
+        if (IMB_SUBMIT_CIPHER_BURST(manager, jobs, (uint32_t)n, IMB_CIPHER_CBC,
+                                    decrypt ? IMB_DIR_DECRYPT : IMB_DIR_ENCRYPT,
+                                    (IMB_KEY_SIZE_BYTES)key_bytes) != n)
+            error = -EIO;
+        done += n;
+    }
+    free(jobs);
+    free_mb_mgr(manager);
+    return error;
+}
+
 #else /* a build without the library */
 
 int
@@ -158,6 +202,13 @@ fc_ipsec_cbc(struct fc_ipsec *ipsec, const struct fc_cipher *c, enum fc_directio
              const uint8_t (*iv)[16], const uint8_t *const *in, uint8_t *const *out, size_t count)
 {
     (void)ipsec, (void)c, (void)direction, (void)iv, (void)in, (void)out, (void)count;
+    return -ENOTSUP;
+}
+
+int
+fc_raw_cbc(size_t key_bytes, int decrypt, const uint8_t *in, uint8_t *out, size_t count, size_t rounds)
+{
+    (void)key_bytes, (void)decrypt, (void)in, (void)out, (void)count, (void)rounds;
     return -ENOTSUP;
 }
 

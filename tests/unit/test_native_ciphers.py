@@ -164,3 +164,27 @@ def test_many_open_files() -> None:
     keys = [FileKey.random(0x04, 16) for _ in range(20000)]
     data = bytes(4096)
     assert len({bytes(key.encrypt_extents(0, data)) for key in keys[:: len(keys) // 50]}) == 50
+
+
+@pytest.mark.parametrize("key_bytes", [16, 32])
+def test_the_machines_limit_is_measured_with_real_work(key_bytes: int) -> None:
+    if native.engine() != "ipsec-mb":
+        with pytest.raises(OSError, match=os.strerror(errno.ENOTSUP)):
+            native.raw_cbc(key_bytes, False, bytes(4096), bytearray(4096), 1)
+        return
+    data, out, back = seeded(300 * 4096), bytearray(300 * 4096), bytearray(300 * 4096)
+    native.raw_cbc(key_bytes, False, data, out, 2)
+    for at in range(0, len(data), 4096):
+        encryptor = Reference(algorithms.AES(bytes(key_bytes)), modes.CBC(bytes(16))).encryptor()
+        assert encryptor.update(data[at : at + 4096]) == out[at : at + 4096]
+    native.raw_cbc(key_bytes, True, out, back, 1)
+    assert back == data
+
+
+def test_extents_go_where_the_caller_says() -> None:
+    key, data, out = FileKey.random(0x09, 32), seeded(3 * 4096), bytearray(3 * 4096)
+    assert key.encrypt_extents(7, data, out) is out
+    assert out == key.encrypt_extents(7, data)
+    assert key.decrypt_extents(7, out, out) == data
+    with pytest.raises(ValueError, match="length"):
+        key.encrypt_extents(7, data, bytearray(4096))
