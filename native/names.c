@@ -107,6 +107,18 @@ fc_name_length(const fc_names *names, size_t n)
     return (ssize_t)(PREFIX_SIZE + groups * 4);
 }
 
+size_t
+fc_name_longest(const fc_names *names, size_t limit)
+{
+    size_t n = limit < LONGEST_BODY ? limit : LONGEST_BODY;
+    for (; n > 0; n--) {
+        ssize_t length = fc_name_length(names, n);
+        if (length > 0 && (size_t)length <= limit)
+            break;
+    }
+    return n;
+}
+
 /* ---- upper to lower --------------------------------------------------------------------------- */
 
 /* Tag and length of a body; returns where the body goes. */

@@ -63,6 +63,20 @@ both_ways(const fc_names *names, size_t n, size_t expected)
     EXPECT(upper[n - 1] == 0xaa, "%zu octets", n);
 }
 
+/* What fits is what can be encoded: a lower name longer than the limit, or none, comes next. */
+static void
+longest_names(const fc_names *names, size_t block, size_t longest)
+{
+    EXPECT(fc_name_longest(names, 255) == 143, "%zu", fc_name_longest(names, 255));
+    EXPECT(fc_name_longest(names, 4095) == (block == 16 ? 3007 : 3015), "%zu", fc_name_longest(names, 4095));
+    EXPECT(fc_name_longest(names, SIZE_MAX) == longest, "%zu", fc_name_longest(names, SIZE_MAX));
+    for (size_t limit = 0; limit < 600; limit++) {
+        size_t n = fc_name_longest(names, limit);
+        EXPECT(n == 0 || fc_name_length(names, n) <= (ssize_t)limit, "%zu", limit);
+        EXPECT(fc_name_length(names, n + 1) > (ssize_t)limit, "%zu", limit);
+    }
+}
+
 static void
 lengths(struct pair pair)
 {
@@ -74,6 +88,7 @@ lengths(struct pair pair)
         size_t body = 9 + (OVERHEAD + n + block - 1) / block * block;
         both_ways(names, n, PREFIX + (body + (body < 192 ? 2 : 3) + 2) / 3 * 4);
     }
+    longest_names(names, block, longest);
     const size_t too_long[] = {longest + 1, 8383, 8384, TEXT, SIZE_MAX - 40, SIZE_MAX};
     for (size_t i = 0; i < sizeof too_long / sizeof too_long[0]; i++) {
         EXPECT(fc_name_length(names, too_long[i]) == -ENAMETOOLONG, "%zu", too_long[i]);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,24 @@ def test_reads_with_the_kernels_option_string(kernels: GoldenTree, tmp_path: Pat
     with open_tree(lower, kernels.passphrases, options, salt_of(kernels)) as tree:
         assert diff(kernels.manifest(), manifest(tree)) == []
         assert tuple(token.sig for token in tree.policy.content) == tuple(k.signature for k in kernels.keys)
+
+
+@pytest.mark.parametrize("name", ["fnek-lengths", "fn-cipher-differs", "des3_ede24"])
+def test_names_are_the_kernels_octet_for_octet(name: str, tmp_path: Path) -> None:
+    kernels = next(tree for tree in golden.passphrase_trees() if tree.name == name)
+    lower = kernels.unpack(tmp_path / "lower")
+    with open_tree(lower, kernels.passphrases, options_of(kernels), salt_of(kernels)) as tree:
+        uppers = set()
+        for path in map(os.fsencode, lower.rglob("*")):
+            upper = tree.codec.decode(os.path.basename(path))
+            assert upper is not None
+            assert tree.codec.encode(upper) == os.path.basename(path)
+            uppers.add(upper)
+            if os.path.islink(path):
+                target = os.readlink(path)
+                assert tree.codec.encode_target(tree.codec.decode_target(target)) == target
+    if name == "fnek-lengths":
+        assert {len(upper) for upper in uppers} >= set(range(1, 144))
 
 
 def test_there_are_trees() -> None:

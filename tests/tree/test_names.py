@@ -10,14 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from fusecrypt.errors import FormatError, FusecryptError, NameTooLongError
-from fusecrypt.native import Cipher, name_prefix
-from fusecrypt.ondisk import names
+from fusecrypt.errors import FormatError, FusecryptError, NameTooLongError, UndecodableNameError
+from fusecrypt.native import name_prefix
 from fusecrypt.ondisk.ciphers import CIPHERS, choose
-from fusecrypt.ondisk.names import NamePacket, encode_name
 from fusecrypt.tree import attributes, changes
-from fusecrypt.tree.names import EncryptedNames
+from fusecrypt.tree.names import name_codec
 from fusecrypt.tree.policy import NamePolicy, Policy
+from tests import names
 from tests.tree.support import OWN, User, lower_name, lower_state, opened, policy, token
 
 AES = policy()
@@ -31,15 +30,13 @@ OTHERS = [
 def named(plaintext: bytes, way: Policy = AES) -> bytes:
     """A lower name with any plaintext, as a stranger could make it."""
     assert way.names
-    choice, key = way.names.cipher, way.names.token.key
-    ciphertext = Cipher(choice.code, choice.key_bytes, key).encrypt(plaintext)
-    return encode_name(NamePacket(way.names.token.signature, choice.code, ciphertext))
+    return names.seal(way.names.token, way.names.cipher, plaintext)
 
 
 def padded(name: bytes, filling: bytes | None = None) -> bytes:
     size = names.fill_size(len(name), 16)
     assert AES.names
-    return names.pad_name(name, filling or name_prefix(AES.names.token.key, size))
+    return (filling or name_prefix(AES.names.token.key, size)) + b"\0" + name
 
 
 HOSTILE = {
@@ -162,16 +159,27 @@ def test_symlinks_that_do_not_decode(lower: Path, target: bytes) -> None:
         user.unlink("l")
 
 
-def test_the_name_cache_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fusecrypt.tree.names._CACHE_LIMIT", 10)
-    assert AES.names
-    codec = EncryptedNames(AES.names)
-    for i in range(100):
-        lower = codec.encode(b"%d" % i)
-        assert codec.decode(lower) == b"%d" % i
-        assert codec.decode(lower[:-1] + b"!") is None
-        assert len(codec._lower) <= 10
-        assert len(codec._upper) <= 10
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_the_codec_agrees_with_plain_python(cipher: str) -> None:
+    way = policy(cipher, choose(cipher, min(CIPHERS[cipher].key_sizes)).key_bytes).names
+    assert way
+    codec = name_codec(way)
+    for upper in (b"x", b"name", b"\xff" * 143, b"t" * 3007):
+        lower = names.encode(way.token, way.cipher, upper)
+        assert codec.encode(upper) == codec.encode_target(upper) == lower
+        assert codec.decode(lower) == codec.decode_target(lower) == upper
+        assert codec.longest(len(lower)) >= len(upper) > codec.longest(len(lower) - 1)
+    target = codec.encode_target(b"../a")
+    assert codec.decode_target(target) == b"../a"
+    assert codec.decode(target) is None
+    with pytest.raises(UndecodableNameError):
+        codec.decode_target(b"../a")
+
+
+@pytest.mark.parametrize("name", [b"", b".", b"..", b"/", b"a/b", b"a\0b", b"\0"])
+def test_the_codec_refuses_what_is_no_name(name: bytes, mode: Policy) -> None:
+    with pytest.raises(OSError, match="not a file name"):
+        name_codec(mode.names).encode(name)
 
 
 # The attribute that is fusecrypt's own, and policies that change nothing

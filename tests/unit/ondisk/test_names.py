@@ -1,4 +1,4 @@
-"""Encrypted names and symlink targets: text, packets, padding, lengths."""
+"""Encrypted names and symlink targets without their key: text and packets."""
 
 from __future__ import annotations
 
@@ -9,62 +9,38 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusecrypt.errors import FormatError, UndecodableNameError
-from fusecrypt.native import Cipher, name_prefix
-from fusecrypt.ondisk import names
-from fusecrypt.ondisk.ciphers import CIPHERS
-from fusecrypt.ondisk.names import NamePacket, decode_name, decode_text, encode_name, encode_text
+from fusecrypt.ondisk.names import NamePacket, decode_name, decode_text
+from tests.names import ALPHABET, encode_name, encode_text
 from tests.unit.ondisk import vectors
 from tests.unit.ondisk.vectors import VECTORS
 
 TARGETS = VECTORS["symlink_target"]
-ALPHABET = VECTORS["name_text_encoding"]["alphabet_text"].encode()
 PREFIX = b"ECRYPTFS_FNEK_ENCRYPTED."
 
 
-def cases() -> list[tuple[dict[str, Any], bytes, bytes]]:
-    """Names and symlink targets: whose keys, upper, lower."""
-    found = [(v, bytes.fromhex(v["name"]), v["lower_text"].encode()) for v in vectors.names()]
-    return found + [
-        (TARGETS, bytes.fromhex(v["target"]), v["lower_target_text"].encode()) for v in TARGETS["vectors"]
-    ]
+def test_the_alphabet() -> None:
+    assert VECTORS["name_text_encoding"]["alphabet_text"].encode() == ALPHABET
 
 
-every_case = pytest.mark.parametrize(
-    ("vector", "upper", "lower"),
-    cases(),
-    ids=[f"{v.get('case', 'target')}-{len(upper)}-{upper[:6].hex()}" for v, upper, _ in cases()],
-)
+def lowers() -> list[tuple[dict[str, Any], bytes]]:
+    """Names and symlink targets: under which key and cipher, and what stands on disk."""
+    found = [(v, v["lower_text"].encode()) for v in vectors.names()]
+    return found + [(TARGETS, v["lower_target_text"].encode()) for v in TARGETS["vectors"]]
 
 
-@every_case
-def test_upper_to_lower(vector: dict[str, Any], upper: bytes, lower: bytes) -> None:
-    token = vectors.token(vector["fnek_passphrase_text"], vector["fnek_salt"])
-    choice = vectors.cipher(vector)
-    filling = name_prefix(token.key, names.fill_size(len(upper), choice.spec.block))
-    ciphertext = Cipher(choice.code, choice.key_bytes, token.key).encrypt(names.pad_name(upper, filling))
-    assert encode_name(NamePacket(token.signature, choice.code, ciphertext)) == lower
-    assert names.lower_length(len(upper), choice.spec.block) == len(lower)
-
-
-@every_case
-def test_lower_to_upper(vector: dict[str, Any], upper: bytes, lower: bytes) -> None:
-    token = vectors.token(vector["fnek_passphrase_text"], vector["fnek_salt"])
-    choice = vectors.cipher(vector)
+@pytest.mark.parametrize(("vector", "lower"), lowers())
+def test_the_packet_of_a_name(vector: dict[str, Any], lower: bytes) -> None:
     packet = decode_name(lower)
     assert packet.signature.hex() == vector["fnek_sig"]
-    assert packet.code == choice.code
-    plaintext = Cipher(choice.code, choice.key_bytes, token.key).decrypt(packet.ciphertext)
-    assert names.unpad_name(plaintext) == upper
+    assert packet.code == vectors.cipher(vector).code
     assert encode_name(packet) == lower
 
 
 @pytest.mark.parametrize("vector", vectors.names(), ids=lambda v: f"{v['case']}-{v['name'][:12]}")
-def test_the_packet_and_its_filling(vector: dict[str, Any]) -> None:
-    """The vectors' packets carry the zero octets that fill up their text."""
+def test_the_packet_and_its_zero_octets(vector: dict[str, Any]) -> None:
+    """The vectors' packets carry those that fill up their text."""
     packet = bytes.fromhex(vector["packet"])
     assert decode_text(vector["lower_text"].encode()[len(PREFIX) :]) == packet
-    size = names.fill_size(len(vector["name"]) // 2, vectors.cipher(vector).spec.block)
-    assert size == len(vector["prefix"]) // 2
 
 
 @pytest.mark.parametrize("vector", VECTORS["name_text_encoding"]["vectors"], ids=lambda v: v["bytes"])
@@ -95,44 +71,12 @@ def test_text_both_ways(octets: bytes) -> None:
     assert not any(decode_text(text)[len(octets) :])
 
 
-@pytest.mark.parametrize("block", [8, 16])
-def test_lower_lengths_and_the_longest_name(block: int) -> None:
-    """24 + 4 * ceil((11 + A) / 3), where A is 17 + n in whole blocks; 143 octets fit a name of 255."""
-    for n in range(1, 160):
-        a = -(-(17 + n) // block) * block
-        assert names.lower_length(n, block) == 24 + 4 * -(-(11 + a) // 3)
-        assert (17 + n) <= a == names.fill_size(n, block) + 1 + n
-    assert names.lower_length(143, block) <= 255 < names.lower_length(144, block)
-    assert names.longest_name(255, block) == 143
-
-
-def test_lower_lengths_with_aes() -> None:
-    for shortest, longest, lower in [(1, 15, 84), (16, 31, 104), (32, 47, 124), (128, 143, 252)]:
-        for n in range(shortest, longest + 1):
-            assert names.lower_length(n, 16) == lower
-
-
-def test_longest_targets() -> None:
-    assert names.longest_name(4095, 16) == 3007
-    assert names.longest_name(4095, 8) == 3015
-
-
-@pytest.mark.parametrize("block", [8, 16])
-def test_the_longest_name_of_any_limit(block: int) -> None:
-    for limit in range(600):
-        longest = names.longest_name(limit, block)
-        assert longest == 0 or names.lower_length(longest, block) <= limit
-        assert names.lower_length(longest + 1, block) > limit
-
-
-def test_the_packet_length_takes_two_octets_from_160_up() -> None:
-    for n, octets in [(143, 1), (159, 1), (160, 2), (3007, 2)]:
-        body = 9 + names.fill_size(n, 16) + 1 + n
-        lower = encode_name(NamePacket(b"signatur", 7, bytes(body - 9)))
-        assert len(lower) == names.lower_length(n, 16)
-        decoded = decode_text(lower[24:])
-        assert decoded[1] < 192 if octets == 1 else decoded[1] >= 192
-        assert decode_name(lower).ciphertext == bytes(body - 9)
+@pytest.mark.parametrize(("size", "octets"), [(1, 1), (182, 1), (183, 2), (8374, 2)])
+def test_long_packets_have_two_octets_of_length(size: int, octets: int) -> None:
+    packet = NamePacket(b"signatur", 7, bytes(size))
+    lower = encode_name(packet)
+    assert (decode_text(lower[24:])[1] >= 192) == (octets == 2)
+    assert decode_name(lower) == packet
 
 
 def lower_of(packet: bytes) -> bytes:
@@ -166,25 +110,6 @@ def test_octets_behind_the_packet_do_not_matter() -> None:
     assert decode_name(lower_of(packet + b"more")) == NamePacket(b"signatur", 7, bytes(16))
 
 
-@pytest.mark.parametrize(
-    "plaintext", [b"", b"\0", b"no separator....", b"filling\0", b"filling\0na\0me", b"\0\0name"]
-)
-def test_plaintexts_without_a_name(plaintext: bytes) -> None:
-    with pytest.raises(UndecodableNameError):
-        names.unpad_name(plaintext)
-
-
-@pytest.mark.parametrize("name", [b".", b"..", b"/", b"a/b", b"/etc/passwd", b"../x"])
-def test_names_that_lead_elsewhere(name: bytes) -> None:
-    with pytest.raises(UndecodableNameError):
-        names.check_component(name)
-
-
-@pytest.mark.parametrize("name", [b"...", b".a", b"..a", b"\xff\xfe", b"a\nb", PREFIX])
-def test_unusual_names_are_names(name: bytes) -> None:
-    assert names.check_component(name) == name
-
-
 letters = st.lists(st.sampled_from(list(ALPHABET)), max_size=120).map(bytes)
 
 
@@ -207,13 +132,3 @@ def test_arbitrary_text_is_refused_or_decoded(text: bytes) -> None:
         assert len(decode_text(text)) == -(-len(text) // 4) * 3
     except UndecodableNameError:
         assert set(text) - set(ALPHABET)
-
-
-@given(st.binary(min_size=1, max_size=143), st.sampled_from([spec.block for spec in CIPHERS.values()]))
-def test_padding_fills_whole_blocks(name: bytes, block: int) -> None:
-    name = name.replace(b"\0", b"0")
-    filling = b"\x42" * names.fill_size(len(name), block)
-    padded = names.pad_name(name, filling)
-    assert len(filling) >= 16
-    assert len(padded) % block == 0
-    assert names.unpad_name(padded) == name
