@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.contenders import OURS, REFERENCE
-from bench.report import number
-from bench.results import Results, geometric_mean
-from bench.workloads.base import Row
+from fusecrypt.measure.report import number
+from fusecrypt.measure.results import Results, geometric_mean
+from fusecrypt.measure.workload import Row
 
 LEDGER = Path(__file__).with_name("PERFORMANCE.md")
 
@@ -47,7 +47,7 @@ def line(results: Results) -> str:
     )
     where = f"{results.place}, {results.scale}, {results.load:.2f}"
     last = "" if mean is None else f"{mean:.2f}"
-    return f"| {' | '.join([results.date, results.commit, results.machine, where, *cells, last])} |\n"
+    return f"| {' | '.join([results.date, results.build, results.machine, where, *cells, last])} |\n"
 
 
 def _cell(results: Results, row: Row) -> str:

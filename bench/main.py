@@ -16,15 +16,17 @@ from pathlib import Path
 from types import FrameType
 
 from bench import ledger, report
+from bench.commit import commit
 from bench.contenders import CONTENDERS, Contender
-from bench.errors import BenchError
-from bench.machine import QUIET, Machine, commit
-from bench.places import TMPFS, file_system, working_directory
-from bench.plot import to_svg
-from bench.processes import adopt_orphans, descendants, wait_for_end
-from bench.results import Results
-from bench.runner import Plan, check_room, run_rounds
-from bench.workloads import FULL, QUICK, TINY, WORKLOADS, Scale
+from bench.workloads import ONCE, WORKLOADS
+from fusecrypt.measure.errors import BenchError
+from fusecrypt.measure.machine import QUIET, Machine
+from fusecrypt.measure.places import TMPFS, file_system, working_directory
+from fusecrypt.measure.plot import to_svg
+from fusecrypt.measure.processes import adopt_orphans, descendants, wait_for_end
+from fusecrypt.measure.results import Results
+from fusecrypt.measure.runner import Plan, check_room, run_rounds
+from fusecrypt.measure.workload import FULL, QUICK, TINY, Scale
 
 DONE, FAILED, INCOMPLETE, INTERRUPTED = 0, 1, 5, 130
 
@@ -120,13 +122,14 @@ def _measure(
             place=kind,
             scale=scale.name,
             date=time.strftime("%Y-%m-%d"),
-            commit=commit(),
+            build=commit(),
             machine=str(machine),
             load=machine.load,
             versions={contender.name: contender.version() for contender in contenders},
             left_out=list(missing),
         )
-        run_rounds(Plan(directory, kind != TMPFS, scale, contenders, options.workloads), results, say)
+        workloads = {name: WORKLOADS[name] for name in options.workloads}
+        run_rounds(Plan(directory, kind != TMPFS, scale, contenders, workloads, ONCE), results, say)
     for reason in results.left_out[len(missing) :]:
         say(f"left out: {reason}")
     if not results.samples:

@@ -2,44 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import statistics
-from typing import Any
 
 from bench.contenders import OURS, REFERENCE
-from bench.results import Results, spread
-from bench.workloads.base import Row
+from fusecrypt.measure.report import dumps, number, to_data
+from fusecrypt.measure.results import Results, spread
 
 
 def to_json(results: Results) -> str:
-    """Everything, the single samples included."""
-    data: dict[str, Any] = {
-        "place": results.place,
-        "scale": results.scale,
-        "date": results.date,
-        "commit": results.commit,
-        "machine": results.machine,
-        "load_before": results.load,
-        "versions": results.versions,
-        "left_out": results.left_out,
-        "rows": [_row(results, row) for row in results.samples],
-    }
-    return json.dumps(data, indent=1, ensure_ascii=False) + "\n"
-
-
-def _row(results: Results, row: Row) -> dict[str, Any]:
-    rival = results.best_rival(row)
-    return {
-        **row._asdict(),
-        "higher_is_better": row.higher_is_better,
-        "against_" + REFERENCE: results.advantage(row, REFERENCE),
-        "best_rival": rival,
-        "against_best_rival": results.advantage(row, rival),
-        "contenders": {
-            name: {"median": statistics.median(samples), "spread": spread(samples), "samples": samples}
-            for name, samples in results.samples[row].items()
-        },
-    }
+    """Everything, the single samples and the ratios to rivals included."""
+    data = to_data(results)
+    for row, described in zip(results.samples, data["rows"], strict=True):
+        rival = results.best_rival(row)
+        described["against_" + REFERENCE] = results.advantage(row, REFERENCE)
+        described["best_rival"] = rival
+        described["against_best_rival"] = results.advantage(row, rival)
+    return dumps(data)
 
 
 def to_markdown(results: Results) -> str:
@@ -47,7 +25,7 @@ def to_markdown(results: Results) -> str:
     lines = [
         f"# {results.date}, {results.scale} run on {results.place}",
         "",
-        f"Commit {results.commit}. {results.machine}; load before the run {results.load:.2f}.",
+        f"Commit {results.build}. {results.machine}; load before the run {results.load:.2f}.",
         f"Versions: {', '.join(f'{name} ({version})' for name, version in results.versions.items())}.",
         "",
         "Medians, ± half the distance between the worst and the best round. The last two columns say how",
@@ -90,8 +68,3 @@ def _cell(samples: list[float] | None) -> str:
 
 def _ratio(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
-
-
-def number(value: float) -> str:
-    """Three digits that count, or all before the point."""
-    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

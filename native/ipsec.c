@@ -139,6 +139,8 @@ fc_raw_cbc(size_t key_bytes, int decrypt, const uint8_t *in, uint8_t *out, size_
     static const uint8_t zeros[32];
     if (!fc_ipsec_usable() || (key_bytes != 16 && key_bytes != 32))
         return -ENOTSUP;
+    if (count == 0)
+        return -EINVAL;
     IMB_MGR *manager = new_manager();
     IMB_JOB *jobs = calloc(IMB_MAX_BURST_SIZE, sizeof *jobs);
     if (!manager || !jobs) {

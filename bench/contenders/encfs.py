@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.contenders.base import PASSPHRASE, Contender, Place
+from fusecrypt.measure.contender import PASSPHRASE, Contender, Place
 
 
 class Encfs(Contender):

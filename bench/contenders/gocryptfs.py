@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench.contenders.base import Contender, Place
+from fusecrypt.measure.contender import Contender, Place
 
 
 class Gocryptfs(Contender):

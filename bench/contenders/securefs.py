@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
-from bench.contenders.base import PASSPHRASE, Contender, Place
+from fusecrypt.measure.contender import PASSPHRASE, Contender, Place
 
 
 class Securefs(Contender):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from bench.workloads.base import FULL, QUICK, TINY, Row, Sample, Scale, Workload
 from bench.workloads.curves import curves
+from bench.workloads.many import many
 from bench.workloads.memory import memory
 from bench.workloads.parallel import parallel
 from bench.workloads.random_io import random_io
-from bench.workloads.small_files import small_files
 from bench.workloads.start import start
-from bench.workloads.streams import streams
 from bench.workloads.trees import trees
+from fusecrypt.measure.small_files import small_files
+from fusecrypt.measure.streams import streams
+from fusecrypt.measure.workload import Workload
 
 WORKLOADS: dict[str, Workload] = {
     "streams": streams,
@@ -21,6 +22,10 @@ WORKLOADS: dict[str, Workload] = {
     "start": start,
     "memory": memory,
     "curves": curves,
+    "many": many,
 }
 
-__all__ = ["FULL", "QUICK", "TINY", "WORKLOADS", "Row", "Sample", "Scale", "Workload"]
+ONCE = frozenset({"many"})
+"""What takes too long for every round."""
+
+__all__ = ["ONCE", "WORKLOADS"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench.mount import Mount
-from bench.workloads.base import (
+from fusecrypt.measure.mount import Mount
+from fusecrypt.measure.workload import (
     MIB,
     Row,
     Sample,

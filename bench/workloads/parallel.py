@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
-from bench.mount import Mount
-from bench.workloads.base import (
+from fusecrypt.measure.mount import Mount
+from fusecrypt.measure.workload import (
     MIB,
     Row,
     Sample,

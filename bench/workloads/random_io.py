@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError
-from bench.mount import Mount
-from bench.workloads.base import Row, Sample, Scale, write_file
+from fusecrypt.measure.errors import BenchError
+from fusecrypt.measure.mount import Mount
+from fusecrypt.measure.workload import Row, Sample, Scale, write_file
 
 _JOBS = (("read", "randread"), ("write", "randwrite"), ("7 reads to 3 writes", "randrw"))
 

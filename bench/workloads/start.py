@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Iterator
 
-from bench.mount import Mount
-from bench.workloads.base import Row, Sample, Scale, make_small, read_small
+from fusecrypt.measure.mount import Mount
+from fusecrypt.measure.workload import Row, Sample, Scale, make_small, read_small
 
 
 def start(mount: Mount, scale: Scale) -> Iterator[Sample]:

@@ -8,8 +8,8 @@ import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.mount import Mount
-from bench.workloads.base import Row, Sample, Scale, run, seconds_of
+from fusecrypt.measure.mount import Mount
+from fusecrypt.measure.workload import Row, Sample, Scale, run, seconds_of
 
 
 def trees(mount: Mount, scale: Scale) -> Iterator[Sample]:

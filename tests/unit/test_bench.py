@@ -12,16 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from bench import ledger, main, processes, runner
+from bench import ledger, main
 from bench.contenders import CONTENDERS
 from bench.contenders.gocryptfs import Gocryptfs
-from bench.errors import BenchError
-from bench.machine import Machine
-from bench.plot import to_svg
-from bench.report import number, to_json, to_markdown
-from bench.results import Results, spread
-from bench.workloads import FULL, QUICK, TINY, Row
+from bench.report import to_json, to_markdown
+from bench.workloads import WORKLOADS
 from bench.workloads.random_io import operations_each_second
+from fusecrypt.measure import processes, runner
+from fusecrypt.measure.errors import BenchError
+from fusecrypt.measure.machine import Machine
+from fusecrypt.measure.plot import to_svg
+from fusecrypt.measure.report import number
+from fusecrypt.measure.results import Results, spread
+from fusecrypt.measure.workload import FULL, QUICK, TINY, Row
 
 WRITE = Row("streams", "write, 128 KiB calls", "MiB/s")
 CREATE = Row("small files", "create", "µs each")
@@ -139,9 +142,11 @@ def test_only_a_machine_that_did_nothing_else_is_quiet() -> None:
 
 def test_every_round_measures_all_contenders_and_begins_with_another_one() -> None:
     contenders = [CONTENDERS[name] for name in ("fusecrypt", "gocryptfs", "bare")]
-    plan = runner.Plan(Path("/nowhere"), False, QUICK, contenders, ["start", "small"])
+    workloads = {name: WORKLOADS[name] for name in ("start", "small", "many")}
+    plan = runner.Plan(Path("/nowhere"), False, QUICK, contenders, workloads, frozenset({"many"}))
     steps = [(number, workload, contender.name) for number, workload, contender in runner.order(plan)]
-    assert len(steps) == len(set(steps)) == QUICK.rounds * 2 * 3
+    assert len(steps) == len(set(steps)) == QUICK.rounds * 2 * 3 + 3
+    assert {number for number, workload, _ in steps if workload == "many"} == {0}
     assert [name for number, workload, name in steps if workload == "small" and number == 1] == [
         "gocryptfs", "bare", "fusecrypt",
     ]  # fmt: skip

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from bench.contenders.base import Contender, Place
+from fusecrypt.measure.contender import Contender, Place
 
 
 class Fusecrypt(Contender):

@@ -6,18 +6,17 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from bench.contenders import Contender
-from bench.errors import BenchError
-from bench.mount import Mount
-from bench.results import Results
-from bench.workloads import WORKLOADS, Row, Scale
-from bench.workloads.base import MIB
+from fusecrypt.measure.contender import Contender
+from fusecrypt.measure.errors import BenchError
+from fusecrypt.measure.mount import Mount
+from fusecrypt.measure.results import Results
+from fusecrypt.measure.workload import MIB, Row, Scale, Workload
 
 Say = Callable[[str], None]
 
@@ -30,7 +29,9 @@ class Plan:
     on_disk: bool
     scale: Scale
     contenders: Sequence[Contender]
-    workloads: Sequence[str]
+    workloads: Mapping[str, Workload]
+    once: frozenset[str] = frozenset()
+    """Workloads of the first round only."""
 
 
 def check_room(directory: Path, scale: Scale) -> None:
@@ -67,6 +68,8 @@ def order(plan: Plan) -> Iterator[tuple[int, str, Contender]]:
     for number in range(plan.scale.rounds):
         first = number % max(len(plan.contenders), 1)
         for workload in plan.workloads:
+            if number and workload in plan.once:
+                continue
             for contender in (*plan.contenders[first:], *plan.contenders[:first]):
                 yield number, workload, contender
 
@@ -112,10 +115,12 @@ class _Mounts:
 
 def _measure(plan: Plan, workload: str, mount: Mount, results: Results) -> None:
     name = mount.contender.name
-    for row, value in WORKLOADS[workload](mount, plan.scale):
+    measured = False
+    for row, value in plan.workloads[workload](mount, plan.scale):
         results.add(name, row, value)
+        measured = True
     mount.usage()
-    if mount.peak:
+    if measured and mount.peak:
         results.add(name, Row("memory", f"peak in {workload}", "MiB"), mount.peak / MIB)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BenchError
+from fusecrypt.measure.errors import BenchError
 
 PASSPHRASE = "correct horse battery staple"  # noqa: S105 - guards nothing but measurements
 _PATIENCE = 60.0

@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from bench.mount import Mount
-from bench.workloads.base import Row, Sample, Scale, make_small, microseconds_each, read_small, unlink_all
+from fusecrypt.measure.mount import Mount
+from fusecrypt.measure.workload import (
+    Row,
+    Sample,
+    Scale,
+    make_small,
+    microseconds_each,
+    read_small,
+    unlink_all,
+)
 
 
 def small_files(mount: Mount, scale: Scale) -> Iterator[Sample]:

@@ -6,10 +6,9 @@ import statistics
 from collections.abc import Iterator
 from html import escape
 
-from bench.contenders import OURS
-from bench.report import number
-from bench.results import Results
-from bench.workloads.base import Row
+from fusecrypt.measure.report import number
+from fusecrypt.measure.results import OURS, Results
+from fusecrypt.measure.workload import Row
 
 _WIDTH, _LEFT, _RIGHT = 720, 110, 90
 _BAR, _GAP, _TITLE = 16, 4, 30

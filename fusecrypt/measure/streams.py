@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from bench.mount import Mount
-from bench.workloads.base import MIB, Row, Sample, Scale, read_file, seconds_of, write_file
+from fusecrypt.measure.mount import Mount
+from fusecrypt.measure.workload import MIB, Row, Sample, Scale, read_file, seconds_of, write_file
 
 _CALLS = (("128 KiB", 128 << 10), ("4 KiB", 4 << 10))
 

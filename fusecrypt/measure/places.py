@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import BenchError
+from fusecrypt.measure.errors import BenchError
 
 TMPFS = "tmpfs"
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made there, with mkdtemp

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.errors import BenchError
-from bench.mount import Mount
+from fusecrypt.measure.errors import BenchError
+from fusecrypt.measure.mount import Mount
 
 MIB = 1 << 20
 _HIGHER_IS_BETTER = ("MiB/s", "op/s")
@@ -35,7 +35,8 @@ Workload = Callable[[Mount, "Scale"], Iterator[Sample]]
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is done. Sizes in octets, times in seconds; ``counts`` and ``sizes`` are for cost curves."""
+    """How much is done. Sizes in octets, times in seconds; ``counts`` and ``sizes`` are for cost curves,
+    ``many`` for directories on a disk that are listed once in a run."""
 
     name: str
     rounds: int
@@ -51,6 +52,7 @@ class Scale:
     idle: float
     counts: tuple[int, ...] = ()
     sizes: tuple[int, ...] = ()
+    many: tuple[int, ...] = ()
 
     @property
     def room(self) -> int:
@@ -63,8 +65,12 @@ QUICK = Scale("quick", 3, 200.0, 256 * MIB, 64 * MIB, 8192, 1000, 4, 16 * MIB, 5
 FULL = Scale(
     "full", 5, 7200.0, 1024 * MIB, 256 * MIB, 65536, 10_000, 4, 1024 * MIB, 100_000, 5.0,
     counts=(1000, 10_000, 100_000), sizes=(4096, 65536, MIB, 16 * MIB, 256 * MIB),
+    many=(10_000, 1_000_000),
 )  # fmt: skip
-TINY = Scale("tiny", 1, 30.0, MIB, MIB, 64, 20, 2, MIB, 20, 0.05, counts=(10, 20), sizes=(4096, MIB))
+TINY = Scale(
+    "tiny", 1, 30.0, MIB, MIB, 64, 20, 2, MIB, 20, 0.05,
+    counts=(10, 20), sizes=(4096, MIB), many=(10, 20),
+)  # fmt: skip
 
 
 def seconds_of(work: Callable[[], object]) -> float:

@@ -12,8 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bench.contenders import Contender, Place
-from bench.processes import Usage, descendants, forget_peaks, usage, wait_for_end
+from fusecrypt.measure.contender import Contender, Place
+from fusecrypt.measure.processes import Usage, descendants, forget_peaks, usage, wait_for_end
 
 _PATIENCE = 60.0
 """Seconds that a daemon gets to end after its unmount."""
@@ -34,7 +34,7 @@ class Mount:
         self.path = contender.work(Place(directory))
         self.peak = 0
         self._place = Place(directory)
-        self._on_disk = on_disk
+        self.on_disk = on_disk
         self._daemons: set[int] = set()
 
     def __enter__(self) -> Self:
@@ -78,7 +78,7 @@ class Mount:
             if drop_caches(3):
                 return
         self.unmount()
-        if self._on_disk:
+        if self.on_disk:
             _sync(self._place.lower)
             drop_caches(3)
         self.mount()

@@ -6,8 +6,13 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from bench.contenders import FLOOR, OURS
-from bench.workloads.base import Row
+from fusecrypt.measure.bare import Bare
+from fusecrypt.measure.ours import Fusecrypt
+from fusecrypt.measure.workload import Row
+
+OURS = Fusecrypt.name
+FLOOR = Bare.name
+"""No rival: what the directory below does by itself."""
 
 
 def spread(samples: Sequence[float]) -> float:
@@ -23,7 +28,8 @@ class Results:
     place: str
     scale: str
     date: str
-    commit: str
+    build: str
+    """Commit or version of what is measured."""
     machine: str
     load: float
     versions: dict[str, str]

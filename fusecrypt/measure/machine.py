@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,18 +39,3 @@ def _cpu() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.machine()
-
-
-def commit() -> str:
-    """The commit that is measured, with a plus sign if sources of the program have changed since."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        result = subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=False)
-        return result.stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", "../fusecrypt", "../native")
-        return (git("rev-parse", "--short", "HEAD") or "unknown") + ("+" if changed else "")
-    except FileNotFoundError:
-        return "unknown"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from bench.contenders.base import Contender, Place
+from fusecrypt.measure.contender import Contender, Place
 
 
 class Bare(Contender):
