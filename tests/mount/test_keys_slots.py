@@ -234,7 +234,7 @@ def test_new_files_carry_the_keys_own_salt(tmp_path: Path) -> None:
     tree = golden.tree("salt")
     lower, secrets = tree.unpack(tmp_path / "lower"), file_of(tmp_path, tree.passphrases[0])
     salt = tree.keys[0].salt
-    words = ["--passfile", secrets, "--salt", salt.hex(), "--recovery-file", tmp_path / "R"]
+    words: list[str | Path] = ["--passfile", secrets, "--salt", salt.hex(), "--recovery-file", tmp_path / "R"]
     run("key", "create", lower, "--keyslots", beside(lower), *words)
     before = set(lower.rglob("*"))
     with mounted(lower, "--passfile", str(tmp_path / "R"), passphrases=()) as mount:

@@ -85,7 +85,14 @@ class Argon2:
         )
         # The stub asks for bytes, the code takes any buffer: no copy of the secret is made.
         kdf.derive_into(secret.view(), derived.view())  # type: ignore[arg-type]
+        self._overwrite(len(secret), size)
         return derived
+
+    def _overwrite(self, length: int, size: int) -> None:
+        """OpenSSL releases its copy of the secret as it is: the next one of the same length takes its place."""
+        kdf = Argon2id(salt=bytes(SALT), length=size, iterations=1, lanes=1, memory_cost=8)
+        with Secret(length) as zeros, Secret(size) as nothing:
+            kdf.derive_into(zeros.view(), nothing.view())  # type: ignore[arg-type]
 
 
 def normal(secret: Secret) -> Secret:

@@ -97,7 +97,7 @@ def unseal(
     with tpm.session(handle) as session, _loaded(tpm, handle, key, session) as item:
         tpm.set_auth(item, auth)
         if policy is None:
-            return tpm.take(tpm.call("unseal", item, session1=session))
+            return tpm.unseal(item, session)
         return _unseal_with_policy(tpm, handle, item, policy, key.sealed.name_alg)
 
 
@@ -106,7 +106,7 @@ def _unseal_with_policy(tpm: TPM, handle: Any, item: Any, policy: Policy, digest
         with tpm.session(handle, policy=True, digest=digest) as session:
             try:
                 meet(tpm, session, policy)
-                return tpm.take(tpm.call("unseal", item, session1=session))
+                return tpm.unseal(item, session)
             except TPMError as error:
                 # A PCR was extended between two commands; unsealing spent no attempt.
                 if error.code != PCR_CHANGED or attempt == _PCR_RETRIES:

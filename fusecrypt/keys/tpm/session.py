@@ -39,6 +39,9 @@ SRK_TEMPLATE = bytes.fromhex("001a0023000b00030472000000060080004300100003001000
 """TPM2B_PUBLIC of the storage key that systemd makes too: ECC P-256, both unique fields empty."""
 
 MAX_ANSWER = 64
+_LONGEST_ANSWER = 256
+"""Octets; more than an answer with sealed data has before them and of them."""
+
 _RETRIES = 8
 _FIRST_WAIT = 0.02  # seconds; doubled at each retry, about five seconds in all
 
@@ -179,6 +182,13 @@ class TPM:
         """The octets of one of the library's sized buffers, which is wiped."""
         structure = value._cdata
         return Secret.take(memoryview(self._ffi.buffer(structure.buffer, structure.size)).cast("B"))
+
+    def unseal(self, item: Any, session: Any) -> Secret:
+        """What a loaded object seals."""
+        secret = self.take(self.call("unseal", item, session1=session))
+        # The library keeps an answer, decrypted, until a longer command takes its place.
+        self.call("hash", bytes(_LONGEST_ANSWER), self.lib.TPM2_ALG.SHA256, self.lib.ESYS_TR.OWNER)
+        return secret
 
     def pcrs(self, bank: str, numbers: tuple[int, ...]) -> dict[int, bytes]:
         """Values of PCRs; TPMError if the TPM has no such bank."""
