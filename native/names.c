@@ -210,26 +210,26 @@ split(struct opened *o, const uint8_t *plain, size_t n)
     return o->name_size == 0 || memchr(o->name, '\0', o->name_size) ? -EINVAL : 0;
 }
 
-/* Take the packet in o->octets apart. */
+/* Take the packet in o->octets, at least three of them, apart. */
 static int
 open_packet(const fc_names *names, struct opened *o)
 {
     uint8_t *p = o->octets;
-    if (o->size < 3 || p[0] != TAG_70 || p[1] >= NO_LENGTH)
+    if (p[0] != TAG_70 || p[1] >= NO_LENGTH)
         return -EINVAL;
     size_t body = p[1], head = 2;
     if (p[1] >= TWO_OCTETS) {
         body = TWO_OCTETS + ((size_t)(p[1] - TWO_OCTETS) << 8) + p[2];
         head = 3;
     }
-    if (body <= BODY_HEAD || body > o->size - head || (body - BODY_HEAD) % names->block != 0)
+    if (body <= BODY_HEAD || body > o->size - head)
         return -EINVAL;
     p += head;
     if (memcmp(p, names->signature, FC_SIGNATURE) != 0 || p[FC_SIGNATURE] != names->cipher.code)
         return -EINVAL;
     o->packet_size = head + body;
     p += BODY_HEAD;
-    int error = fc_ecb_decrypt(&names->cipher, p, p, body - BODY_HEAD);
+    int error = fc_ecb_decrypt(&names->cipher, p, p, body - BODY_HEAD); /* refuses part of a block */
     return error ? error : split(o, p, body - BODY_HEAD);
 }
 

@@ -188,6 +188,9 @@ plaintexts(const fc_names *names)
     EXPECT(fc_name_prefix(fnek, plain, 64) == 0, "filling");
     memcpy(plain + 43, "\0name", 5);
     expect_decoded(names, lower_of(plain, 48, 0), 4, -EINVAL, "long filling");
+    /* A block less, in a text as long as that name's. */
+    memcpy(plain + 6, "\0name name name name name ", 26);
+    expect_decoded(names, lower_of(plain, 32, 15), 25, -EINVAL, "short filling, octets behind");
 }
 
 /* The same packet in other texts, and texts that hold no such packet. */
