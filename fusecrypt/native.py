@@ -495,7 +495,7 @@ def set_engine(name: str) -> None:
 def raw_cbc(key_bytes: int, decrypt: bool, data: Buffer, result: bytearray, rounds: int) -> None:
     """AES-CBC of whole extents, ``rounds`` times, by ipsec-mb alone: the machine's limit, for measuring.
 
-    Key (16 or 32 octets) and IVs are zeros. Raises OSError with ENOTSUP without the library.
+    Key (16, 24 or 32 octets) and IVs are zeros. Raises OSError with ENOTSUP without the library.
     """
     count = len(data) // EXTENT_BYTES
     source, out = ffi.from_buffer("uint8_t[]", data), ffi.from_buffer("uint8_t[]", result)

@@ -222,7 +222,7 @@ const char *fc_engine(void);
 int fc_set_engine(const char *name);
 /*
  * What this machine can do at most: AES-CBC of `rounds` times count extents by ipsec-mb, in its largest
- * bursts, with one IV, one key of zeros (16 or 32 octets) and nothing of ours around it. For the bench
+ * bursts, with one IV, one key of zeros (16, 24 or 32 octets) and nothing of ours around it. For the bench
  * only. -ENOTSUP without the library.
  */
 int fc_raw_cbc(size_t key_bytes, int decrypt, const uint8_t *in, uint8_t *out, size_t count, size_t rounds);

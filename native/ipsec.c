@@ -137,7 +137,7 @@ fc_raw_cbc(size_t key_bytes, int decrypt, const uint8_t *in, uint8_t *out, size_
 {
     _Alignas(16) uint8_t schedules[2][15 * 16];
     static const uint8_t zeros[32];
-    if (!fc_ipsec_usable() || (key_bytes != 16 && key_bytes != 32))
+    if (!fc_ipsec_usable() || (key_bytes != 16 && key_bytes != 24 && key_bytes != 32))
         return -ENOTSUP;
     if (count == 0)
         return -EINVAL;
@@ -151,6 +151,8 @@ fc_raw_cbc(size_t key_bytes, int decrypt, const uint8_t *in, uint8_t *out, size_
     }
     if (key_bytes == 16)
         IMB_AES_KEYEXP_128(manager, zeros, schedules[0], schedules[1]);
+    else if (key_bytes == 24)
+        IMB_AES_KEYEXP_192(manager, zeros, schedules[0], schedules[1]);
     else
         IMB_AES_KEYEXP_256(manager, zeros, schedules[0], schedules[1]);
     int error = 0;

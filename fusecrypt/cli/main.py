@@ -16,6 +16,7 @@ _COMMANDS = {
     "mount": "fusecrypt.cli.mount:mount",
     "umount": "fusecrypt.cli.umount:umount",
     "key": "fusecrypt.cli.key:key",
+    "bench": "fusecrypt.cli.bench:bench",
 }
 
 

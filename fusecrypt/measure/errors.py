@@ -1,5 +1,9 @@
-"""What makes a row impossible; its text is the one line that is shown."""
+"""What makes a row, or a run, impossible."""
+
+from __future__ import annotations
+
+from fusecrypt.errors import FusecryptError
 
 
-class BenchError(Exception):
-    """A program that failed or is missing, a directory that cannot be used."""
+class BenchError(FusecryptError):
+    """A program that failed or is missing, a directory that cannot be used; its text is one line."""

@@ -1,4 +1,4 @@
-"""Bars as SVG: one picture a workload, a block of bars for each of its rows."""
+"""Bars as SVG: a block of bars for each row."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _BAR, _GAP, _TITLE = 16, 4, 30
 _OUR_COLOUR, _COLOUR = "#2b6cb0", "#a0aec0"
 
 
-def to_svg(results: Results, workload: str) -> str:
-    """The medians of a workload, with a line from the worst to the best round over each bar."""
-    rows = [row for row in results.samples if row.workload == workload]
+def to_svg(results: Results, workload: str = "") -> str:
+    """The medians of a workload, or of all, with a line from the worst to the best round over each bar."""
+    rows = [row for row in results.samples if workload in ("", row.workload)]
     parts: list[str] = []
     y = 10
     for row in rows:
@@ -35,7 +35,7 @@ def to_svg(results: Results, workload: str) -> str:
 def _block(results: Results, row: Row, y: int) -> Iterator[str]:
     """The bars of one row from ``y`` downwards."""
     better = "more is better" if row.higher_is_better else "less is better"
-    yield _text(10, y + 16, f"{row.what} ({row.unit}, {better})", "bold")
+    yield _text(10, y + 16, f"{row.workload}: {row.what} ({row.unit}, {better})", "bold")
     samples = {name: results.samples[row][name] for name in results.versions if name in results.samples[row]}
     greatest = max((max(values) for values in samples.values()), default=0.0)
     scale = (_WIDTH - _LEFT - _RIGHT) / greatest if greatest > 0 else 0.0

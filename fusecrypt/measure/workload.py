@@ -53,6 +53,8 @@ class Scale:
     counts: tuple[int, ...] = ()
     sizes: tuple[int, ...] = ()
     many: tuple[int, ...] = ()
+    crypto: float = 0.05
+    """For each figure of the native encryption."""
 
     @property
     def room(self) -> int:
@@ -65,11 +67,11 @@ QUICK = Scale("quick", 3, 200.0, 256 * MIB, 64 * MIB, 8192, 1000, 4, 16 * MIB, 5
 FULL = Scale(
     "full", 5, 7200.0, 1024 * MIB, 256 * MIB, 65536, 10_000, 4, 1024 * MIB, 100_000, 5.0,
     counts=(1000, 10_000, 100_000), sizes=(4096, 65536, MIB, 16 * MIB, 256 * MIB),
-    many=(10_000, 1_000_000),
+    many=(10_000, 1_000_000), crypto=0.2,
 )  # fmt: skip
 TINY = Scale(
     "tiny", 1, 30.0, MIB, MIB, 64, 20, 2, MIB, 20, 0.05,
-    counts=(10, 20), sizes=(4096, MIB), many=(10, 20),
+    counts=(10, 20), sizes=(4096, MIB), many=(10, 20), crypto=0.001,
 )  # fmt: skip
 
 

@@ -166,7 +166,7 @@ def test_many_open_files() -> None:
     assert len({bytes(key.encrypt_extents(0, data)) for key in keys[:: len(keys) // 50]}) == 50
 
 
-@pytest.mark.parametrize("key_bytes", [16, 32])
+@pytest.mark.parametrize("key_bytes", [16, 24, 32])
 def test_the_machines_limit_is_measured_with_real_work(key_bytes: int) -> None:
     if native.engine() != "ipsec-mb":
         with pytest.raises(OSError, match=os.strerror(errno.ENOTSUP)):
