@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.errors import KeyFileError, SlotError
 from fusecrypt.keys.slotfile import CONTENT, SlotFile
-from fusecrypt.keys.slots import tpm2_enrolment
+from fusecrypt.keys.slots import tpm2
 from fusecrypt.keys.slots.kdf import Argon2
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slots.tpm2 import DIRECT, SPLIT, TPM2Body, split_pin
 from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
+from fusecrypt.keys.slots.tpm2_spare import SpareEnrolment
 from fusecrypt.keys.token import AuthToken
 from fusecrypt.keys.tpm import policy
 from fusecrypt.keys.tpm.errors import (
@@ -122,7 +123,7 @@ def test_auth_values_that_end_with_zero_make_no_slot(tpm: TPM, monkeypatch: pyte
         made.append(octets(auth))
         return auth, share
 
-    monkeypatch.setattr(tpm2_enrolment, "split_pin", split)
+    monkeypatch.setattr(tpm2, "split_pin", split)
     volume = VOLUME.add(TPM2Enrolment(tpm, PIN))
     assert made[0][-1] == 0
     assert made[-1][-1] != 0
@@ -198,8 +199,9 @@ def test_forced_pcrs_of_any_bank(tpm: TPM) -> None:
 class Signer:
     """The owner of a policy key, who approves PCR values of sha256."""
 
-    def __init__(self, kind: str) -> None:
-        self._ec = ec.generate_private_key(ec.SECP256R1())
+    def __init__(self, kind: str, scalar: int = 0) -> None:
+        curve = ec.SECP256R1()
+        self._ec = ec.derive_private_key(scalar, curve) if scalar else ec.generate_private_key(curve)
         self._rsa = rsa.generate_private_key(65537, 2048)
         self._kind = kind
 
@@ -247,6 +249,22 @@ def test_signed_policies_follow_updates(tpm: TPM, kind: str, ref: bytes) -> None
     nothing_is_left(tpm)
 
 
+@pytest.mark.parametrize("axis", ["x", "y"])
+def test_a_signers_key_whose_coordinate_begins_with_zeros(tpm: TPM, axis: str) -> None:
+    """One key in 128 has such a coordinate."""
+
+    def coordinate(scalar: int) -> int:
+        numbers = ec.derive_private_key(scalar, ec.SECP256R1()).public_key().public_numbers()
+        return numbers.x if axis == "x" else numbers.y
+
+    owner = Signer("ec", next(n for n in range(1, 1 << 16) if coordinate(n) >> 248 == 0))
+    approvals = owner.approve(tpm.pcrs("sha256", (11,)))
+    volume = VOLUME.add(
+        TPM2Enrolment(tpm, None, None, SignedPolicy("sha256", (11,), owner.pubkey), approvals)
+    )
+    assert Volume.open(_reread(volume), 1, TPM2Enrolment(tpm, approvals=approvals)).key == VOLUME.key
+
+
 def test_signed_and_literal_pcrs_and_a_pin_together(tpm: TPM) -> None:
     owner = Signer("ec")
     _extend(tpm, 7)
@@ -274,7 +292,7 @@ def test_a_spare_machines_tpm_opens_what_was_sealed_for_it(
     spare.start()
     with spare.open() as other:
         public = other.storage_key().public
-        volume = VOLUME.add(TPM2Enrolment(tpm, pin, spare=public))
+        volume = VOLUME.add(SpareEnrolment(public, pin))
         assert _body(volume).blob.kind == IMPORTABLE
         assert Volume.open(_reread(volume), 1, TPM2Enrolment(other, pin)).key == VOLUME.key
         tpm.storage_key()
@@ -284,8 +302,11 @@ def test_a_spare_machines_tpm_opens_what_was_sealed_for_it(
             with pytest.raises(WrongPINError):
                 Volume.open(volume.file, 1, TPM2Enrolment(other, secret("0")))
         nothing_is_left(other)
-        with pytest.raises(UsageError):
-            VOLUME.add(TPM2Enrolment(tpm, pin, pcrs=("sha256", (7,)), spare=public))
+        assert _body(volume).unverified
+        resealed = volume.change(1, TPM2Enrolment(other, pin).like(_body(volume)))
+        assert not _body(resealed).unverified
+        with pytest.raises(SlotError):
+            Volume.open(volume.file, 1, SpareEnrolment(public, pin))
 
 
 def test_damaged_slots_are_told(tpm: TPM) -> None:

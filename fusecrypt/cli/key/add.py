@@ -16,6 +16,7 @@ from fusecrypt.keys.files import read_small
 from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
+from fusecrypt.keys.slots.tpm2_spare import SpareEnrolment
 from fusecrypt.keys.tpm.parent import name_of
 from fusecrypt.keys.tpm.policy import SignedPolicy, parse_pcrs
 
@@ -94,29 +95,30 @@ def tpm2(
     """Add a slot that this machine's TPM opens, or with --parent-public another one's.
 
     Without --pin-file, --pcrs and --signed-policy it is bound to the machine alone: whoever has the machine
-    has the keys. What was sealed is unsealed and compared before anything is written.
+    has the keys. What was sealed is unsealed and compared before anything is written. With --parent-public
+    that cannot be done, and this machine needs no TPM: the slot is unverified until key reseal on the other
+    machine.
     """
     signed = read_policy(signed_policy, signed_pcrs) if signed_policy else None
     spare = read_public(parent_public) if parent_public else None
+    if spare and pcrs:
+        raise UsageError("the PCR values of another machine are not known here", "use --signed-policy")
     opened = access.open()
+    checked = check_label(label)
     pin = new_secret(pin_file, "PIN") if pin_file or ask_pin else None
-    with open_tpm(access.options.tcti) as tpm:
-        enrolment = TPM2Enrolment(
-            tpm,
-            pin,
-            parse_pcrs(pcrs) if pcrs else None,
-            signed,
-            access.options.approvals(),
-            spare,
-            force,
-        )
-        volume = opened.volume.add(enrolment, check_label(label))
+    if spare:
+        volume = opened.volume.add(SpareEnrolment(spare, pin, signed), checked)
+    else:
+        literal = parse_pcrs(pcrs) if pcrs else None
+        with open_tpm(access.options.tcti) as tpm:
+            enrolment = TPM2Enrolment(tpm, pin, literal, signed, access.options.approvals(), force)
+            volume = opened.volume.add(enrolment, checked)
     opened.save(volume, revokes=False)
     say(f"slot {volume.file.slots[-1].id}: TPM{' with a PIN' if pin else ''}")
     if spare:
-        say("this slot could not be tried here: test it on the other machine before relying on it")
-    elif not (pin or pcrs or signed):
-        say("the slot has neither PIN nor PCRs: whoever has this machine has the keys")
+        say("the slot is unverified: only the other machine can show that it opens (key test, key reseal)")
+    if not (pin or pcrs or signed):
+        say("the slot has neither PIN nor PCRs: whoever has the machine has the keys")
 
 
 def check_label(label: str | None) -> str | None:

@@ -50,6 +50,8 @@ def _binding(slot: Slot) -> str:
         parts.append(f" PCR {'+'.join(map(str, body.pcr.pcrs))} ({body.pcr.bank})")
     if body.signed:
         parts.append(f" signed PCR {'+'.join(map(str, body.signed.pcrs))} ({body.signed.bank})")
+    if body.unverified:
+        parts.append(" for a spare machine: unverified")
     return ",".join(parts)
 
 
@@ -73,6 +75,7 @@ def _slot(slot: Slot) -> dict[str, Any]:
     }
     body = slot.body
     if isinstance(body, TPM2Body):
+        members["verified"] = not body.unverified
         members["pin"] = body.pin is not None
         members["pcrs"] = body.pcr and {"bank": body.pcr.bank, "pcrs": list(body.pcr.pcrs)}
         members["signed_pcrs"] = body.signed and {"bank": body.signed.bank, "pcrs": list(body.signed.pcrs)}

@@ -89,7 +89,7 @@ class Argon2:
         return derived
 
     def _overwrite(self, length: int, size: int) -> None:
-        """OpenSSL releases its copy of the secret as it is: the next one of the same length takes its place."""
+        """OpenSSL leaves its copy of the secret in memory: the next of the same length takes its place."""
         kdf = Argon2id(salt=bytes(SALT), length=size, iterations=1, lanes=1, memory_cost=8)
         with Secret(length) as zeros, Secret(size) as nothing:
             kdf.derive_into(zeros.view(), nothing.view())  # type: ignore[arg-type]

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fusecrypt.keys.crypto import hkdf
+from fusecrypt.keys.crypto import hkdf, random_secret
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.slots.kdf import Argon2, normal
 from fusecrypt.keys.strictjson import Fields, encode_base64
 from fusecrypt.keys.tpm.parent import Parent
 from fusecrypt.keys.tpm.policy import BANKS, PCRPolicy, SignedPolicy
-from fusecrypt.keys.trusted import TPMKey
+from fusecrypt.keys.trusted import IMPORTABLE, TPMKey
 from fusecrypt.native import Secret
 
 TYPE = "tpm2"
@@ -26,6 +26,7 @@ AUTH = 20
 """Octets of an auth value: no more fits the kernel's blobauth=."""
 
 _SHARE = 32
+_SEALED = 32
 _MAX_BLOB = 4096
 
 
@@ -41,6 +42,11 @@ class TPM2Body:
     signed: SignedPolicy | None = None
     pin: Argon2 | None = None
     needs_tpm: bool = True
+
+    @property
+    def unverified(self) -> bool:
+        """Whether it was sealed for a TPM that was not at hand, so that nobody has seen it open then."""
+        return self.blob.kind == IMPORTABLE
 
     @classmethod
     def parse(cls, slot: Fields) -> TPM2Body:
@@ -92,6 +98,22 @@ def split_pin(kdf: Argon2, pin: Secret) -> tuple[Secret, Secret]:
     """
     with normal(pin) as text, kdf.derive(text, AUTH + _SHARE) as both:
         return both.part(0, AUTH), both.part(AUTH, AUTH + _SHARE)
+
+
+def new_pin(pin: Secret | None) -> tuple[Argon2 | None, Secret | None, Secret | None]:
+    """Fresh parameters for a PIN with its auth value and share; three times None without one."""
+    if pin is None:
+        return None, None, None
+    while True:
+        kdf = Argon2.new()
+        auth, share = split_pin(kdf, pin)
+        if auth.view()[-1] != 0:
+            return kdf, auth, share
+
+
+def what_to_seal(volume_key: Secret, share: Secret | None) -> Secret:
+    """What a TPM gets: the volume key itself, or random octets beside a PIN's share."""
+    return volume_key.part(0, len(volume_key)) if share is None else random_secret(_SEALED)
 
 
 def split_key(sealed: Secret, share: Secret, volume: bytes) -> Secret:

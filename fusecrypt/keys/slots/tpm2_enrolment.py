@@ -5,21 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from fusecrypt.errors import UsageError
-from fusecrypt.keys.crypto import random_secret
 from fusecrypt.keys.errors import KeyFileError, SlotError
-from fusecrypt.keys.slots.kdf import Argon2
 from fusecrypt.keys.slots.slot import Slot
-from fusecrypt.keys.slots.tpm2 import DIRECT, SPLIT, TYPE, TPM2Body, split_key, split_pin
+from fusecrypt.keys.slots.tpm2 import (
+    DIRECT,
+    SPLIT,
+    TYPE,
+    TPM2Body,
+    new_pin,
+    split_key,
+    split_pin,
+    what_to_seal,
+)
 from fusecrypt.keys.tpm import policy
 from fusecrypt.keys.tpm.errors import LastAttemptError, LockedOutError, WrongPINError
 from fusecrypt.keys.tpm.facts import lockout
-from fusecrypt.keys.tpm.parent import Parent, name_of
 from fusecrypt.keys.tpm.policy import PCRPolicy, SignedPolicy
-from fusecrypt.keys.tpm.seal import Policy, seal, seal_for, signer, unseal
-from fusecrypt.keys.tpm.session import SRK, TPM
+from fusecrypt.keys.tpm.seal import Policy, binding, seal, unseal
+from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.native import Secret
-
-_SEALED = 32
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class TPM2Enrolment:
     """A TPM, and for new slots what they are bound to: by default to the machine alone.
 
     ``pcrs`` are literal (bank, numbers) whose present values count; ``signed`` names whose approval
-    counts, ``approvals`` is the octets of the signature file; ``spare`` is the TPM2B_PUBLIC of another
-    TPM's storage key. ``forced`` allows PCRs that say nothing, ``last_attempt`` spends the last one.
+    counts, ``approvals`` is the octets of the signature file. ``forced`` allows PCRs that say nothing,
+    ``last_attempt`` spends the last one.
     """
 
     tpm: TPM
@@ -36,7 +40,6 @@ class TPM2Enrolment:
     pcrs: tuple[str, tuple[int, ...]] | None = None
     signed: SignedPolicy | None = None
     approvals: bytes = b""
-    spare: bytes | None = None
     forced: bool = False
     last_attempt: bool = False
     type: str = TYPE
@@ -49,33 +52,26 @@ class TPM2Enrolment:
             )
         pcrs = (body.pcr.bank, body.pcr.pcrs) if body.pcr else None
         return TPM2Enrolment(
-            self.tpm, self.pin, pcrs, body.signed, self.approvals, None, self.forced, self.last_attempt
+            self.tpm, self.pin, pcrs, body.signed, self.approvals, self.forced, self.last_attempt
         )
 
     def enrol(self, volume: bytes, volume_key: Secret) -> tuple[TPM2Body, Secret | None]:
         """Seal, unseal again and compare, and give the slot's body.
 
-        For a spare TPM the comparison is impossible. Raises TPMError, UsageError for PCRs that are not
-        in use, SlotError if what was sealed does not come back.
+        Raises TPMError, UsageError for PCRs that are not in use, SlotError if what was sealed does not
+        come back.
         """
         pcr = self._literal()
-        key = signer(self.tpm, self.signed.pubkey) if self.signed else None
-        ref = self.signed.ref if self.signed else b""
-        pin = self.pin is not None
-        digest = policy.combined(bytes(key.get_name()) if key else None, ref, pcr, pin)
-        parent = self._parent()
-        kdf, auth, share = self._split_pin()
-        sealed = volume_key.part(0, len(volume_key)) if share is None else random_secret(_SEALED)
-        with sealed:
-            make = seal if self.spare is None else seal_for
-            blob = make(self.tpm, parent, sealed, auth=auth, policy=digest)
-            blob = replace(blob, policy=policy.steps(key.marshal() if key else None, ref, pcr, pin))
+        digest, steps = binding(self.tpm, self.signed, pcr, self.pin is not None)
+        parent = self.tpm.storage_key()
+        kdf, auth, share = new_pin(self.pin)
+        with what_to_seal(volume_key, share) as sealed:
+            blob = replace(seal(self.tpm, parent, sealed, auth=auth, policy=digest), policy=steps)
             mode = DIRECT if share is None else SPLIT
             body = TPM2Body(mode, blob, digest, parent, pcr, self.signed, kdf)
-            if self.spare is None:
-                with self._unseal(body, auth) as again:
-                    if again != sealed:
-                        raise SlotError("the TPM does not give back what it sealed: nothing was changed")
+            with self._unseal(body, auth) as again:
+                if again != sealed:
+                    raise SlotError("the TPM does not give back what it sealed: nothing was changed")
             return body, None if share is None else split_key(sealed, share, volume)
 
     def open(self, volume: bytes, slot: Slot) -> Secret:
@@ -123,28 +119,12 @@ class TPM2Enrolment:
     def _literal(self) -> PCRPolicy | None:
         if self.pcrs is None:
             return None
-        if self.spare is not None:
-            raise UsageError("the PCR values of another machine are not known here", "use a signed policy")
         bank, numbers = self.pcrs
         values = self.tpm.pcrs(bank, numbers)
         idle = policy.unset(values)
         if idle and not self.forced:
             raise UsageError(f"PCR {', '.join(map(str, idle))} is not in use: binding to it means nothing")
         return PCRPolicy(bank, values)
-
-    def _parent(self) -> Parent:
-        if self.spare is None:
-            return self.tpm.storage_key()
-        return Parent(SRK, name_of(self.spare), self.spare)
-
-    def _split_pin(self) -> tuple[Argon2 | None, Secret | None, Secret | None]:
-        if self.pin is None:
-            return None, None, None
-        while True:
-            kdf = Argon2.new()
-            auth, share = split_pin(kdf, self.pin)
-            if auth.view()[-1] != 0:
-                return kdf, auth, share
 
     def _spare_last_attempt(self) -> None:
         figures = lockout(self.tpm)

@@ -16,8 +16,17 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from fusecrypt.keys.crypto import random_secret
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.tpm.errors import PCR_CHANGED, PolicyChangedError, TPMError
+from fusecrypt.keys.tpm.library import Library
 from fusecrypt.keys.tpm.parent import Parent
-from fusecrypt.keys.tpm.policy import Approval, PCRPolicy, SignedPolicy, changed, selection
+from fusecrypt.keys.tpm.policy import (
+    Approval,
+    PCRPolicy,
+    SignedPolicy,
+    changed,
+    combined,
+    selection,
+    steps,
+)
 from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.trusted import IMPORTABLE, TPMKey
 from fusecrypt.native import Secret
@@ -55,21 +64,18 @@ def seal(
 
 
 def seal_for(
-    tpm: TPM, parent: Parent, secret: Secret, *, auth: Secret | None = None, policy: bytes = b""
+    library: Library, parent: Parent, secret: Secret, *, auth: Secret | None = None, policy: bytes = b""
 ) -> TPMKey:
-    """Seal for another TPM, from the public part of its storage key. It cannot be verified here.
-
-    ``tpm`` lends its library only.
-    """
-    lib = tpm.lib
-    public = _public(tpm, lib.TPMA_OBJECT(0), auth, policy)
+    """Seal for another TPM, from the public part of its storage key. It cannot be verified here."""
+    lib = library.lib
+    public = _public(library, lib.TPMA_OBJECT(0), auth, policy)
     sensitive = lib.TPM2B_SENSITIVE()
     area = sensitive._cdata.sensitiveArea
     area.sensitiveType = int(lib.TPM2_ALG.KEYEDHASH)
     with random_secret(hashlib.sha256().digest_size) as seed:
-        tpm.fill(area.seedValue, seed)
-        tpm.fill(area.authValue, auth)
-        tpm.fill(area.sensitive.bits, secret)
+        library.fill(area.seedValue, seed)
+        library.fill(area.authValue, auth)
+        library.fill(area.sensitive.bits, secret)
         # An object's unique field is the hash of its seed and its data.
         unique = hashlib.sha256(seed.view())
         unique.update(secret.view())
@@ -83,7 +89,7 @@ def seal_for(
         raise KeyFileError("the other TPM's public key is no storage key") from error
     finally:
         for structure in (area.authValue, area.seedValue, area.sensitive.bits):
-            tpm.wipe(structure)
+            library.wipe(structure)
     empty = None if auth else True
     return TPMKey(
         public.marshal(), duplicate.marshal(), parent.handle, IMPORTABLE, empty, secret=encrypted.marshal()
@@ -164,10 +170,26 @@ def _authorize(tpm: TPM, session: Any, signed: SignedPolicy, approvals: Sequence
         tpm.call("policy_authorize", session, approved, name, ticket, policy_ref=signed.ref)
 
 
-def signer(tpm: TPM, pem: str) -> Any:
+def binding(
+    library: Library, signed: SignedPolicy | None, pcr: PCRPolicy | None, pin: bool
+) -> tuple[bytes, tuple[tuple[int, bytes], ...]]:
+    """A slot's policy: its digest, empty without PCRs, and its steps for other tools."""
+    key = signer(library, signed.pubkey) if signed else None
+    ref = signed.ref if signed else b""
+    digest = combined(bytes(key.get_name()) if key else None, ref, pcr, pin)
+    return digest, steps(key.marshal() if key else None, ref, pcr, pin)
+
+
+def signer(library: Library, pem: str) -> Any:
     """TPM2B_PUBLIC of a policy's signing key; KeyFileError if the PEM is of no use."""
-    _public_key(pem)
-    return tpm.lib.TPM2B_PUBLIC.from_pem(pem.encode())
+    key = _public_key(pem)
+    public = library.lib.TPM2B_PUBLIC.from_pem(pem.encode())
+    if isinstance(key, ec.EllipticCurvePublicKey):
+        # The library cuts zeros in front off, and a TPM takes whole coordinates only.
+        numbers, size = key.public_numbers(), (key.key_size + 7) // 8
+        public.publicArea.unique.ecc.x.buffer = numbers.x.to_bytes(size, "big")
+        public.publicArea.unique.ecc.y.buffer = numbers.y.to_bytes(size, "big")
+    return public
 
 
 def _public_key(pem: str) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
@@ -197,10 +219,10 @@ def _signature(tpm: TPM, pem: str, octets: bytes) -> Any:
     return lib.TPMT_SIGNATURE(sigAlg=lib.TPM2_ALG.ECDSA, signature=lib.TPMU_SIGNATURE(ecdsa=pair))
 
 
-def _public(tpm: TPM, attributes: Any, auth: Secret | None, policy: bytes) -> Any:
+def _public(library: Library, attributes: Any, auth: Secret | None, policy: bytes) -> Any:
     """The template of sealed data. NODA only without a PIN: with it guessing would be free, and without
     it a locked TPM would refuse the empty auth too."""
-    lib = tpm.lib
+    lib = library.lib
     if not policy:
         attributes |= lib.TPMA_OBJECT.USERWITHAUTH
     if auth is None:

@@ -1,14 +1,12 @@
 """A TPM 2.0 through tpm2-pytss: opened, called, and left without leftovers.
 
-The library is imported when a TPM is opened, so that nothing else pays for it. One TPM object belongs
-to one thread. Everything that is loaded is flushed on every path: without a resource manager it would
-outlive the connection.
+One TPM object belongs to one thread. Everything that is loaded is flushed on every path: without a
+resource manager it would outlive the connection.
 """
 
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import time
 from collections.abc import Iterator
@@ -27,6 +25,7 @@ from fusecrypt.keys.tpm.errors import (
     explain,
     plain,
 )
+from fusecrypt.keys.tpm.library import Library
 from fusecrypt.keys.tpm.parent import Parent, name_of
 from fusecrypt.keys.tpm.policy import selection
 from fusecrypt.native import Secret
@@ -46,13 +45,12 @@ _RETRIES = 8
 _FIRST_WAIT = 0.02  # seconds; doubled at each retry, about five seconds in all
 
 
-class TPM:
+class TPM(Library):
     """An open TPM. ``tcti`` is a TCTI string, or a TCTI object of tpm2-pytss; /dev/tpmrm0 if None."""
 
     def __init__(self, tcti: Any = None) -> None:
-        self.lib = _library()
+        super().__init__()
         self._tcti = DEFAULT_TCTI if tcti is None else tcti
-        self._ffi = importlib.import_module("tpm2_pytss._libtpm2_pytss").ffi
         self._esapi = self._open()
         try:
             self._start()
@@ -165,24 +163,6 @@ class TPM:
         self.call("tr_set_auth", handle, value)
         self.wipe(value._cdata)
 
-    def fill(self, structure: Any, secret: Secret | None) -> None:
-        """Copy a secret into a sized buffer of the library. Its own constructors want bytes objects."""
-        if secret is None:
-            return
-        if len(secret) > self._ffi.sizeof(structure.buffer):
-            raise TPMError("a TPM seals at most 128 octets", "", 0x1D5)
-        structure.size = len(secret)
-        self._ffi.memmove(structure.buffer, secret.view(), len(secret))
-
-    def wipe(self, structure: Any) -> None:
-        """Overwrite a sized buffer of the library."""
-        Secret.take(memoryview(self._ffi.buffer(structure.buffer)).cast("B")).wipe()
-
-    def take(self, value: Any) -> Secret:
-        """The octets of one of the library's sized buffers, which is wiped."""
-        structure = value._cdata
-        return Secret.take(memoryview(self._ffi.buffer(structure.buffer, structure.size)).cast("B"))
-
     def unseal(self, item: Any, session: Any) -> Secret:
         """What a loaded object seals."""
         secret = self.take(self.call("unseal", item, session1=session))
@@ -228,18 +208,6 @@ class TPM:
             if error.code != INITIALIZE:
                 raise
             self.call("startup", self.lib.TPM2_SU.CLEAR)
-
-
-def _library() -> Any:
-    # Without this the TSS library writes to standard error on its own.
-    os.environ.setdefault("TSS2_LOG", "all+NONE")
-    try:
-        return importlib.import_module("tpm2_pytss")
-    except (ImportError, OSError) as error:
-        raise TPMUnavailableError(
-            "a TPM needs tpm2-pytss and libtss2, which are not installed",
-            "apt install libtss2-dev, then pip install 'fusecrypt[tpm]'",
-        ) from error
 
 
 def _unreachable(tcti: Any, code: int) -> TPMError:

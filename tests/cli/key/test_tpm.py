@@ -20,6 +20,7 @@ from tests.tpm.conftest import SoftwareTPM
 from tests.tpm.test_slot import Signer
 from tests.unit.keys.secrets import secret
 
+LIST = ("list", "--keyslots", "F")
 UNLOCK = ("--keyslots", "F", "--unlock-passfile", "R")
 INSECURE = b"this is a software TPM"
 
@@ -150,12 +151,28 @@ def test_a_slot_for_a_spare_machine(
     spare.start()
     with spare.open() as tpm:
         pinned.path("public").write_bytes(tpm.storage_key().public)
-    words = ("add", "tpm2", *UNLOCK, "--tcti", swtpm.tcti, "--pin-file", "N", "--parent-public")
-    assert b"could not be tried here" in pinned.run(*words, "public").stderr
-    pinned.path("public").write_bytes(b"something else")
-    assert "no TPM2B_PUBLIC" in pinned.says(*words, "public", status=4)
+    # No TPM of this machine plays a part.
+    words = ("add", "tpm2", *UNLOCK, "--tcti", "swtpm:path=/nowhere", "--parent-public")
+    done = pinned.run(*words, "public", "--pin-file", "N")
+    assert b"unverified" in done.stderr
+    assert INSECURE not in done.stderr
+    assert "not known here" in pinned.says(*words, "public", "--pcrs", "7", status=2)
+    pinned.path("else").write_bytes(b"something else")
+    assert "no TPM2B_PUBLIC" in pinned.says(*words, "else", status=4)
+    assert b"slot 2: tpm2 with a PIN, for a spare machine: unverified" in pinned.run(*LIST).stdout
+    assert _verified(pinned) == [None, None, False]
     assert result(pinned, spare, 2, "--pin-file", "N") == "opens"
-    assert "does not open" in result(pinned, swtpm, 2, "--pin-file", "N", status=3)
+    swtpm_says = result(pinned, swtpm, 2, "--pin-file", "N", status=3)
+    assert "does not open" in swtpm_says
+    pinned.run("reseal", *UNLOCK, "--tcti", spare.tcti, "--pin-file", "N")
+    assert _verified(pinned) == [None, None, True]
+    done = pinned.run(*words, "public")
+    assert b"whoever has the machine has the keys" in done.stderr
+    assert result(pinned, spare, 3) == "opens"
+
+
+def _verified(bench: Bench) -> list[bool | None]:
+    return [slot.get("verified") for slot in json.loads(bench.run(*LIST, "--json").stdout)["slots"]]
 
 
 def test_a_pin_is_changed(pinned: Bench, swtpm: SoftwareTPM) -> None:
