@@ -50,7 +50,7 @@ def bench(directory: str | None, scale: str | None, as_json: bool, plot: TextIO 
     Extents are encrypted and decrypted with each cipher, key size and number of extents a call, on one core,
     beside what the machine can do at most: ipsec-mb alone, OpenSSL, copying. In DIR a new tree is made,
     mounted, measured beside the bare directory, and removed; without DIR there is only encryption. Takes
-    about two minutes, at most five; DIR needs 600 MiB.
+    about two minutes; DIR needs 600 MiB.
 
     Exit statuses: 0 all was measured; 1 DIR cannot be used or is too full, or interrupted; 5 something was
     left out, as a line says.

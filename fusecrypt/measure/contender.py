@@ -98,7 +98,8 @@ class Contender(ABC):
         except subprocess.TimeoutExpired:
             raise BenchError(f"{self.name}: no end of `{' '.join(arguments[:2])}`") from None
         if status:
-            raise BenchError(f"{self.name}: {_last_line(place.log) or f'status {status}'}")
+            said = _last_line(place.log).removeprefix(f"{self.name}: ")
+            raise BenchError(f"{self.name}: {said or f'status {status}'}")
 
     def wait_for_mount(self, place: Place) -> None:
         """For those whose command returns earlier. Raises BenchError."""
