@@ -39,7 +39,7 @@ _WIDTH = 110
 
 
 @click.command()
-@click.argument("directory", type=click.Path(), required=False, metavar="[DIR]")
+@click.argument("directory", type=click.Path(readable=False), required=False, metavar="[DIR]")
 @click.option("--full", "scale", flag_value="full", help="Larger files, five rounds: takes much longer.")
 @click.option("--tiny", "scale", flag_value="tiny", help="Only shows that it works; measures nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print every sample as JSON instead of tables.")
