@@ -5,6 +5,7 @@ Such a file is a wrapped passphrase, version 1, under a passphrase that is the s
 
 from __future__ import annotations
 
+from fusecrypt.keys.errors import WrongSecretError
 from fusecrypt.keys.wrapped import WrappedPassphrase
 from fusecrypt.native import Secret
 
@@ -16,6 +17,15 @@ def unwrap_export(data: bytes) -> Secret:
     """The folder's passphrase; KeyFileError or WrongSecretError if the octets are no such export."""
     with Secret.copy(WRAPPING) as wrapping:
         return WrappedPassphrase.parse(data).unwrap(wrapping)
+
+
+def is_export(data: bytes) -> bool:
+    """Whether a wrapped passphrase is one that needs no secret. Raises KeyFileError if it is none at all."""
+    try:
+        unwrap_export(data).wipe()
+    except WrongSecretError:
+        return False
+    return True
 
 
 def wrap_export(passphrase: Secret) -> bytes:

@@ -13,6 +13,7 @@ import click
 
 from fusecrypt.cli import secrets as inputs
 from fusecrypt.cli.key import recovery
+from fusecrypt.cli.key.access import new_secret
 from fusecrypt.cli.key.add import check_label, label_option
 from fusecrypt.cli.key.trees import Keys, resolved, walked
 from fusecrypt.cli.options import MountOptions
@@ -27,7 +28,9 @@ from fusecrypt.keys.raw import parse_sig
 from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slotstore import SlotStore
+from fusecrypt.keys.synology import is_export
 from fusecrypt.keys.volume import Volume
+from fusecrypt.keys.wrapped import read_wrapped
 from fusecrypt.native import Secret
 
 
@@ -57,8 +60,9 @@ def create(
 
     Without --keyslots it is LOWER.keyslots. It gets two slots: the secret that opened the tree's keys (its
     mount passphrase, or the login passphrase of a wrapped one), and a recovery key, given out once. Keys
-    that have no passphrase (--from-keyring, --raw-key, --encrypted-key) get the recovery slot, and a
-    passphrase slot if --passfile is given too. A secret or key that does not fit the tree is refused.
+    that have no passphrase (--from-keyring, --raw-key, --encrypted-key, a NAS's key file) get a slot for the
+    first line of --passfile, or for a new passphrase that is asked for; without both only the recovery slot
+    is made. A secret or key that does not fit the tree is refused.
     """
     store = _new_store(lower, slots.keyslots, recovery_file)
     recovery.check_qr(qr)
@@ -69,8 +73,12 @@ def create(
         sources = replace(sources, passfile=(), passphrase_fd=descriptors, extpass=())
         keys = _keys(lower, sources, slots, from_keyring)
         volume = Volume.create(keys)
+        if not secrets and has_terminal():
+            secrets = [stack.enter_context(new_secret(None, "slot passphrase"))]
         if secrets:
             volume = volume.add(PassphraseEnrolment(secrets[0]), check_label(label))
+        else:
+            say("no passphrase was given: the recovery key is the only way to these keys until key add")
     enrolment = RecoveryEnrolment()
     volume = volume.add(enrolment)
     with recovery.kept(enrolment, recovery_file, qr):
@@ -94,7 +102,10 @@ def _new_store(lower: Path, path: Path | None, recovery_file: Path | None) -> Sl
 
 
 def _without_passphrase(sources: Sources, from_keyring: str | None) -> bool:
-    return bool(sources.keyring or sources.raw_key or sources.encrypted_key or from_keyring is not None)
+    if sources.keyring or sources.raw_key or sources.encrypted_key or from_keyring is not None:
+        return True
+    wrapped = sources.wrapped_passphrase
+    return wrapped is not None and is_export(read_wrapped(wrapped).encode())
 
 
 def _secrets(sources: Sources, keyless: bool) -> list[Secret]:
@@ -102,7 +113,7 @@ def _secrets(sources: Sources, keyless: bool) -> list[Secret]:
     given = [inputs.from_file(path) for path in sources.passfile]
     given += [inputs.from_descriptor(fd) for fd in sources.passphrase_fd]
     given += [inputs.from_command(command) for command in sources.extpass]
-    if given or keyless or (sources.wrapped_passphrase and not has_terminal()):
+    if given or keyless:
         return given
     return [ask_secret("mount passphrase" if sources.wrapped_passphrase is None else "login passphrase")]
 

@@ -12,7 +12,8 @@ from fusecrypt.keys.keyring import add_token, remove_token
 from fusecrypt.keys.synology import wrap_export
 from fusecrypt.keys.token import FNEK_SALT, AuthToken
 from tests import golden
-from tests.cli.key.support import Bench, contents, slot_types
+from tests.cli.key.support import PROGRAM, Bench, contents, slot_types
+from tests.cli.key.terminal import talk
 from tests.mount.keys import encrypted_files, golden_tpm, software_tpm, trusted_master
 from tests.unit.keys.secrets import octets, secret
 
@@ -155,7 +156,7 @@ def test_raw_keys_have_a_recovery_slot_and_no_other(made: Bench) -> None:
         made.path(token.sig).write_bytes(octets(token.key))
         words += ["--raw-key", f"{token.sig}={token.sig}"]
     assert "no given key opens the names" in made.says(*words[:-2])
-    made.run(*words)
+    assert b"the recovery key is the only way" in made.run(*words).stderr
     assert slot_types(listed(made, "F2")["slots"]) == [(0, "recovery")]
     made.recovery("R2")
     made.run("test", "--keyslots", "F2", "--passfile", "R2")
@@ -165,6 +166,15 @@ def test_raw_keys_have_a_recovery_slot_and_no_other(made: Bench) -> None:
     made.secret("NEW", b"for the slot alone")
     made.run(*words, "--passfile", "NEW")
     made.run("test", "--keyslots", "F3", "--passfile", "NEW")
+    # On a terminal it is asked for, twice.
+    words[3] = "F4"
+    words[5] = "R4"
+    answers = [("new slot passphrase: ", "for the slot alone"), ("passphrase again: ", "for the slot alone")]
+    command = [str(PROGRAM), "key", *map(str, words)]
+    status, said = talk(command, answers, cwd=made.directory, env=made.environment)
+    assert status == 0, said
+    assert slot_types(listed(made, "F4")["slots"]) == [(0, "passphrase"), (1, "recovery")]
+    made.run("test", "--keyslots", "F4", "--passfile", "NEW")
 
 
 def test_keys_from_the_kernels_keyring(made: Bench) -> None:
@@ -234,3 +244,7 @@ def test_a_key_file_of_a_nas(made: Bench) -> None:
     made.run(*words)
     assert uses(made, "F2") == uses(made)
     assert slot_types(listed(made, "F2")["slots"]) == [(0, "recovery")]
+    assert slot_types(listed(made, "F2")["slots"]) == [(0, "recovery")]
+    made.secret("NEW", b"for the slot alone")
+    made.run(*words[:2], "--keyslots", "F3", "--recovery-file", "R3", *words[6:], "--passfile", "NEW")
+    made.run("test", "--keyslots", "F3", "--passfile", "NEW")
