@@ -1,5 +1,5 @@
 from typing import Any
 
-# cffi builds these from native/fusecrypt.h; only fusecrypt.native uses them and gives them types.
+# cffi builds these from native/fusecrypt.h; fusecrypt.native and fusecrypt.lane give them types.
 ffi: Any
 lib: Any

@@ -29,7 +29,7 @@ PEEK_ERROR: int = lib.FC_PEEK_ERROR
 Buffer = bytes | bytearray | memoryview
 
 
-def _check(result: int) -> int:
+def check(result: int) -> int:
     """Raise what a negative return stands for."""
     if result < 0:
         raise OSError(-result, os.strerror(-result))
@@ -136,14 +136,14 @@ def passphrase_key(passphrase: Secret, salt: bytes) -> Secret:
     if len(salt) != SALT_BYTES:
         raise ValueError(f"a salt has {SALT_BYTES} octets")
     key = Secret(KEY_BYTES)
-    _check(lib.fc_passphrase_key(passphrase._memory, len(passphrase), salt, key._memory))
+    check(lib.fc_passphrase_key(passphrase._memory, len(passphrase), salt, key._memory))
     return key
 
 
 def signature(key: Secret) -> bytes:
     """The signature (8 octets) that names a FEKEK or FNEK: the beginning of its SHA-512."""
     out = ffi.new("uint8_t[]", SIGNATURE_BYTES)
-    _check(lib.fc_signature(_octets(key, KEY_BYTES), out))
+    check(lib.fc_signature(_octets(key, KEY_BYTES), out))
     return bytes(ffi.buffer(out))
 
 
@@ -153,7 +153,7 @@ def name_prefix(key: Secret, n: int) -> bytes:
     Zero octets are replaced by 0x42, since the first zero octet marks the beginning of the name.
     """
     out = ffi.new("uint8_t[]", max(n, 0))
-    _check(lib.fc_name_prefix(_octets(key, KEY_BYTES), out, n))
+    check(lib.fc_name_prefix(_octets(key, KEY_BYTES), out, n))
     return bytes(ffi.buffer(out))
 
 
@@ -168,7 +168,7 @@ def export_memory(secrets: Iterable[Secret]) -> int:
     It is closed on exec unless made inheritable. Raises OSError.
     """
     with Secret.join(secrets) as joined:
-        return _check(lib.fc_memory_export(joined._memory, len(joined)))
+        return check(lib.fc_memory_export(joined._memory, len(joined)))
 
 
 def import_memory(fd: int, n: int) -> Secret:
@@ -177,7 +177,7 @@ def import_memory(fd: int, n: int) -> Secret:
     Raises OSError, with EINVAL if the descriptor holds fewer octets.
     """
     secret = Secret(n)
-    _check(lib.fc_memory_import(fd, secret._memory, n))
+    check(lib.fc_memory_import(fd, secret._memory, n))
     return secret
 
 
@@ -192,9 +192,9 @@ class Cipher:
     __slots__ = ("_cipher", "block_size")
 
     def __init__(self, code: int, key_bytes: int, key: Secret) -> None:
-        self.block_size: int = _check(lib.fc_block_size(code, key_bytes))
+        self.block_size: int = check(lib.fc_block_size(code, key_bytes))
         out = ffi.new("fc_cipher **")
-        _check(lib.fc_cipher_new(code, key_bytes, _octets(key, key_bytes), out))
+        check(lib.fc_cipher_new(code, key_bytes, _octets(key, key_bytes), out))
         self._cipher = ffi.gc(out[0], lib.fc_cipher_free)
 
     def encrypt(self, data: bytes) -> bytes:
@@ -208,7 +208,7 @@ class Cipher:
 
 def _transform(function: Any, cipher: Any, data: bytes) -> bytes:
     out = ffi.new("uint8_t[]", len(data))
-    _check(function(cipher, data, out, len(data)))
+    check(function(cipher, data, out, len(data)))
     result: bytes = ffi.buffer(out)[:]
     return result
 
@@ -226,12 +226,12 @@ class Names:
         if len(signature) != SIGNATURE_BYTES:
             raise ValueError(f"a signature has {SIGNATURE_BYTES} octets")
         out = ffi.new("fc_names **")
-        _check(lib.fc_names_new(code, key_bytes, _octets(fnek, KEY_BYTES), signature, out))
+        check(lib.fc_names_new(code, key_bytes, _octets(fnek, KEY_BYTES), signature, out))
         self._names = ffi.gc(out[0], lib.fc_names_free)
 
     def length(self, n: int) -> int:
         """Octets of the lower name of ``n`` octets; OSError (ENAMETOOLONG) past what the format holds."""
-        return _check(lib.fc_name_length(self._names, n))
+        return check(lib.fc_name_length(self._names, n))
 
     def longest(self, limit: int) -> int:
         """The longest upper name whose lower name has at most ``limit`` octets (143 for 255), or 0."""
@@ -241,14 +241,14 @@ class Names:
         """The lower name or target. OSError: ENAMETOOLONG, or EINVAL for nothing and for a NUL in it."""
         room = self.length(len(upper))
         out = ffi.new("uint8_t[]", room)
-        _check(lib.fc_name_encode(self._names, upper, len(upper), out, room))
+        check(lib.fc_name_encode(self._names, upper, len(upper), out, room))
         return bytes(ffi.buffer(out))
 
     def decode_target(self, lower: bytes) -> bytes:
         """The reverse. OSError (EINVAL) for what was not encrypted with this FNEK and cipher."""
         room = len(lower)
         out = ffi.new("uint8_t[]", room)
-        n = _check(lib.fc_name_decode(self._names, lower, room, out, room))
+        n = check(lib.fc_name_decode(self._names, lower, room, out, room))
         return bytes(ffi.buffer(out, n))
 
     def decode(self, lower: bytes) -> bytes | None:
@@ -262,7 +262,7 @@ class Names:
         n = lib.fc_entry_decode(self._names, lower, room, out, room)
         if n == -errno.EINVAL:
             return None
-        return bytes(ffi.buffer(out, _check(n)))
+        return bytes(ffi.buffer(out, check(n)))
 
 
 class FileKey:
@@ -286,14 +286,14 @@ class FileKey:
     def random(cls, code: int, key_bytes: int) -> FileKey:
         """A new FEK, never one that its cipher counts as weak."""
         out = ffi.new("fc_file_key **")
-        _check(lib.fc_file_key_random(code, key_bytes, out))
+        check(lib.fc_file_key_random(code, key_bytes, out))
         return cls(code, key_bytes, out[0])
 
     @classmethod
     def from_secret(cls, code: int, key_bytes: int, fek: Secret) -> FileKey:
         """A FEK that is known."""
         out = ffi.new("fc_file_key **")
-        _check(lib.fc_file_key_new(code, key_bytes, _octets(fek, key_bytes), out))
+        check(lib.fc_file_key_new(code, key_bytes, _octets(fek, key_bytes), out))
         return cls(code, key_bytes, out[0])
 
     @classmethod
@@ -305,13 +305,13 @@ class FileKey:
         """
         out = ffi.new("fc_file_key **")
         pointer = _octets(fekek, KEY_BYTES)
-        _check(lib.fc_file_key_unwrap(code, key_bytes, pointer, wrapped, len(wrapped), out))
+        check(lib.fc_file_key_unwrap(code, key_bytes, pointer, wrapped, len(wrapped), out))
         return cls(code, key_bytes, out[0])
 
     def wrap(self, fekek: Secret, n: int) -> bytes:
         """The ``n`` octets that :meth:`unwrap` takes."""
         out = ffi.new("uint8_t[]", n)
-        _check(lib.fc_file_key_wrap(self._key, _octets(fekek, KEY_BYTES), out, n))
+        check(lib.fc_file_key_wrap(self._key, _octets(fekek, KEY_BYTES), out, n))
         return bytes(ffi.buffer(out))
 
     def close(self) -> None:
@@ -324,7 +324,7 @@ class FileKey:
     def extent_iv(self, extent: int) -> bytes:
         """16 octets: MD5 of the root IV and the extent's number in decimal."""
         out = ffi.new("uint8_t[16]")
-        _check(lib.fc_extent_iv(self._key, extent, out))
+        check(lib.fc_extent_iv(self._key, extent, out))
         return bytes(ffi.buffer(out))
 
     def encrypt_extents(self, first: int, data: Buffer, result: bytearray | None = None) -> bytearray:
@@ -347,7 +347,7 @@ class FileKey:
         if len(result) != len(source):
             raise ValueError("the result has another length")
         out = ffi.from_buffer("uint8_t[]", result)
-        _check(function(self._key, first, source, out, count))
+        check(function(self._key, first, source, out, count))
         return result
 
     def read(
@@ -370,7 +370,7 @@ class FileKey:
         if n > len(out):
             raise ValueError("the buffer is too small")
         # cffi makes a C structure of the tuple for the time of the call.
-        return _check(lib.fc_read(self._key, ((fd, data_offset, size),), offset, out, n, nowait))
+        return check(lib.fc_read(self._key, ((fd, data_offset, size),), offset, out, n, nowait))
 
     def write(self, fd: int, data_offset: int, size: int, offset: int, data: Buffer) -> int:
         """Write at ``offset``, which lies in or right after the last extent (:meth:`fill` gets it there).
@@ -380,18 +380,18 @@ class FileKey:
         """
         source = ffi.from_buffer("uint8_t[]", data)
         lower = ((fd, data_offset, size),)
-        return _check(lib.fc_write(self._key, lower, offset, source, len(source)))
+        return check(lib.fc_write(self._key, lower, offset, source, len(source)))
 
     def fill(self, fd: int, data_offset: int, size: int, until: int, budget: int) -> int:
         """Extend with encrypted zeros towards ``until``, about ``budget`` octets at a time.
 
         Returns the size that is now backed by data, at most ``until``: call again from there.
         """
-        return _check(lib.fc_fill(self._key, ((fd, data_offset, size),), until, budget))
+        return check(lib.fc_fill(self._key, ((fd, data_offset, size),), until, budget))
 
     def zero_tail(self, fd: int, data_offset: int, old_size: int, size: int) -> None:
         """Before a truncation to ``size``: zero what follows it in its extent."""
-        _check(lib.fc_zero_tail(self._key, ((fd, data_offset, old_size),), size))
+        check(lib.fc_zero_tail(self._key, ((fd, data_offset, old_size),), size))
 
 
 class Stat(NamedTuple):
@@ -430,20 +430,20 @@ def stat_many(dirfd: int, names: Sequence[bytes], peek: bool) -> list[Stat]:
     count = len(names)
     joined = b"".join([name + b"\0" for name in names])
     out = ffi.new("fc_stat[]", count)
-    _check(lib.fc_stat_many(dirfd, joined, len(joined), count, peek, out))
+    check(lib.fc_stat_many(dirfd, joined, len(joined), count, peek, out))
     return list(map(Stat._make, _STAT.iter_unpack(ffi.buffer(out))))
 
 
 def stat_fd(fd: int, peek: bool) -> Stat:
     """The same for an open file, which must be readable for the peek."""
     out = ffi.new("fc_stat *")
-    _check(lib.fc_stat_fd(fd, peek, out))
+    check(lib.fc_stat_fd(fd, peek, out))
     return Stat._make(_STAT.unpack(ffi.buffer(out)))
 
 
 def renameat2(olddirfd: int, old: bytes, newdirfd: int, new: bytes, flags: int) -> None:
     """renameat2(2) with RENAME_NOREPLACE (1) or RENAME_EXCHANGE (2). Raises OSError."""
-    _check(lib.fc_renameat2(olddirfd, old, newdirfd, new, flags))
+    check(lib.fc_renameat2(olddirfd, old, newdirfd, new, flags))
 
 
 def utimens(
@@ -461,24 +461,12 @@ def utimens(
     """
     set_atime = 2 if atime_now else int(atime_ns is not None)
     set_mtime = 2 if mtime_now else int(mtime_ns is not None)
-    _check(lib.fc_utimens(dirfd, name, set_atime, atime_ns or 0, set_mtime, mtime_ns or 0))
+    check(lib.fc_utimens(dirfd, name, set_atime, atime_ns or 0, set_mtime, mtime_ns or 0))
 
 
 def harden_process() -> None:
     """No core dumps of this process, and no debugger or /proc/PID/mem for others of the same user."""
-    _check(lib.fc_harden_process())
-
-
-POLL_READABLE: int = lib.FC_POLL_READABLE
-POLL_GONE: int = lib.FC_POLL_GONE
-
-
-def poll(fd: int, spins: int, timeout_ms: int) -> int:
-    """Look ``spins`` times without sleeping whether ``fd`` is readable, then wait (-1: for ever).
-
-    POLL_READABLE, POLL_GONE if the other side is gone, or 0; a signal ends the wait early, with 0.
-    """
-    return _check(lib.fc_poll(fd, spins, timeout_ms))
+    check(lib.fc_harden_process())
 
 
 def engine() -> str:
@@ -489,7 +477,7 @@ def engine() -> str:
 
 def set_engine(name: str) -> None:
     """Choose the engine; OSError with ENOTSUP if this build or CPU lacks it, EINVAL for other names."""
-    _check(lib.fc_set_engine(name.encode()))
+    check(lib.fc_set_engine(name.encode()))
 
 
 def raw_cbc(key_bytes: int, decrypt: bool, data: Buffer, result: bytearray, rounds: int) -> None:
@@ -501,4 +489,4 @@ def raw_cbc(key_bytes: int, decrypt: bool, data: Buffer, result: bytearray, roun
     source, out = ffi.from_buffer("uint8_t[]", data), ffi.from_buffer("uint8_t[]", result)
     if not 0 < count * EXTENT_BYTES <= len(out):
         raise ValueError("no whole extents, or no room for them")
-    _check(lib.fc_raw_cbc(key_bytes, decrypt, source, out, count, rounds))
+    check(lib.fc_raw_cbc(key_bytes, decrypt, source, out, count, rounds))

@@ -207,12 +207,96 @@ int fc_renameat2(int olddirfd, const char *oldname, int newdirfd, const char *ne
 int fc_utimens(int dirfd, const char *name, int set_atime, int64_t atime_ns, int set_mtime, int64_t mtime_ns);
 /* No core dumps and no ptrace by other processes of the user (PR_SET_DUMPABLE 0, RLIMIT_CORE 0). */
 int fc_harden_process(void);
-enum { FC_POLL_READABLE = 1, FC_POLL_GONE = 2 };
+
+/* ---- lane.c: an express lane for FUSE requests ------------------------------------------------ */
+
 /*
- * Poll fd for reading up to `spins` times without sleeping, then once with `timeout_ms`.
- * FC_POLL_READABLE, FC_POLL_GONE if the other side is gone, else 0.
+ * The lane reads requests from a FUSE device and answers the plain ones itself, without Python: names
+ * and attributes of objects about which nothing special is known, reads and writes within open files.
+ * Everything else (whatever is rare, fails, or may wait for a disk) it leaves to the caller, who gets
+ * the request unchanged through libfuse, whose fuse_session_receive_buf() this module takes the place
+ * of. A lane belongs to one thread, but for fc_file, see there.
+ *
+ * Each object that the kernel refers to is known to the lane by its number: as the lane's own, or as
+ * the caller's, of which the lane knows no more than that. fc_lane_take() makes the caller's of the
+ * lane's own, fc_lane_give() the reverse.
  */
-int fc_poll(int fd, unsigned spins, int timeout_ms);
+typedef struct fc_lane fc_lane;
+
+typedef struct {
+    const fc_names *names; /* NULL: names are plain */
+    int32_t simple;        /* 0: leave every request to the caller (passthrough, encrypted view) */
+    int32_t read_only;
+    int32_t owns_sizes; /* the kernel believes no size but its own (write-back caching) */
+    int32_t remote;     /* the lower file system is slow: what it cannot promise to have in memory is left */
+    uint64_t valid_ns;  /* how long the kernel may keep names and attributes */
+} fc_lane_config;
+
+/* An object with one link: that name in that parent. Times and size are of its last close. */
+typedef struct {
+    uint64_t number, dev, ino, parent, lookups;
+    int64_t shown;                                /* the upper size that was given away, or -1 */
+    int64_t stamp_mtime, stamp_ctime, stamp_size; /* what cached contents belong to; size -1: none */
+    uint32_t kind;                                /* S_IFMT bits */
+    uint32_t generation;
+    int32_t pin; /* a descriptor (O_PATH) of an object without a link, or -1 */
+} fc_record;
+
+/*
+ * An open file that its owner shares with the lane. The lane reads and writes it only while `direct`
+ * is set: it has a key, a whole lower file, its header in front. `busy` counts requests in threads, for
+ * which the lane stands back.
+ */
+typedef struct {
+    const fc_file_key *key;
+    fc_lower lower;
+    int64_t born_ns; /* the modification time of a new file as the kernel was told it, or -1 */
+    int32_t direct;
+    int32_t busy;
+    int32_t shared; /* others write it too: size and marker are looked at before each use */
+    uint8_t marker[8];
+    int32_t no_nowait; /* the lower file system cannot tell what is in memory */
+} fc_file;
+
+/* `config` is copied, but names stay the caller's. */
+int fc_lane_new(const fc_lane_config *config, fc_lane **out);
+void fc_lane_free(fc_lane *);
+/* Take requests from this device (set not to block) from now on. One lane of a process can. */
+int fc_lane_attach(fc_lane *, int fd);
+/* How many requests came through libfuse's place; 0 after the first: this pyfuse3 cannot be served. */
+uint64_t fc_lane_received(void);
+
+enum { FC_LANE_IDLE = 0, FC_LANE_REQUEST = 1, FC_LANE_GONE = 2, FC_LANE_BUSY = 3 };
+/*
+ * Answer up to `budget` requests, looking `spins` times for the next one. FC_LANE_REQUEST: one waits
+ * for the caller; FC_LANE_GONE: the mount is no more; FC_LANE_IDLE: there is none now; FC_LANE_BUSY:
+ * the budget is used up.
+ */
+int fc_lane_run(fc_lane *, unsigned spins, unsigned budget);
+/* Requests that were answered here so far. */
+uint64_t fc_lane_answered(const fc_lane *);
+
+/* The caller has an object of its own with this number and identity. */
+int fc_lane_mark(fc_lane *, uint64_t number, uint64_t dev, uint64_t ino, uint32_t kind);
+void fc_lane_unmark(fc_lane *, uint64_t number);
+/* The descriptor for *at calls in a directory of the caller's; -1: none any more. */
+void fc_lane_directory(fc_lane *, uint64_t number, int fd);
+/* The open file behind an object of the caller's, or NULL. */
+void fc_lane_file(fc_lane *, uint64_t number, fc_file *);
+/* Make an object the caller's: its record and name (room for 256 octets). -ENOENT if it is not ours. */
+int fc_lane_take(fc_lane *, uint64_t number, fc_record *out, char *name);
+/* The number of the lane's own object with this identity, or 0. */
+uint64_t fc_lane_find(const fc_lane *, uint64_t dev, uint64_t ino);
+/* Make an object that was the caller's the lane's; 0, or -errno and nothing has changed. */
+int fc_lane_give(fc_lane *, const fc_record *, const char *name);
+/* Objects of the lane's own. */
+uint64_t fc_lane_count(const fc_lane *);
+
+/* A handle for an open file: its number (above 0), or -errno. */
+int64_t fc_lane_open(fc_lane *, fc_file *, int by_root);
+void fc_lane_close(fc_lane *, uint64_t handle);
+/* The descriptor behind a directory handle of the lane's own, or -EBADF. */
+int fc_lane_listing_fd(const fc_lane *, uint64_t handle);
 
 /* ---- what this build and this CPU have ------------------------------------------------------- */
 

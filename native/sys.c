@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -182,19 +181,5 @@ fc_harden_process(void)
     struct rlimit none = {0, 0};
     if (setrlimit(RLIMIT_CORE, &none) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
         return -errno;
-    return 0;
-}
-
-int
-fc_poll(int fd, unsigned spins, int timeout_ms)
-{
-    struct pollfd p = {.fd = fd, .events = POLLIN};
-    for (unsigned i = 0; i <= spins; i++) {
-        int ready = poll(&p, 1, i < spins ? 0 : timeout_ms);
-        if (ready > 0)
-            return p.revents & (POLLERR | POLLHUP | POLLNVAL) ? FC_POLL_GONE : FC_POLL_READABLE;
-        if (ready < 0)
-            return errno == EINTR ? 0 : -errno; /* a signal is for the caller to see */
-    }
     return 0;
 }

@@ -106,11 +106,16 @@ def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
         with suppress(OSError):  # where there are no such locks the command has said so
             hold(root_fd, config.lower, policy.shared)
     tree = Tree(root_fd, policy)
-    operations = Operations(tree, writeback=not policy.shared, remote=is_remote(root_fd))
+    operations = Operations(
+        tree,
+        writeback=not policy.shared,
+        remote=is_remote(root_fd),
+        for_others="default_permissions" in config.options,
+    )
     negotiation = Negotiation(mount_device(config.lower, config.mountpoint, config.options))
     mounted = mount_on(config.mountpoint)
     place = Place(config.mountpoint, mounted.device if mounted else "")
-    pump = Pump(negotiation)
+    pump = Pump(negotiation, operations.lane, tree)
     try:
         pyfuse3.init(operations, f"/dev/fd/{negotiation.session_fd}", set())
         operations.before_waiting = pump.hand_over
@@ -127,7 +132,7 @@ def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
 async def _run(config: MountConfig, place: Place, pump: Pump, ready_fd: int) -> None:
     trio.lowlevel.add_instrument(pump)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_watch_signals, place, pump, nursery.cancel_scope)
+        await nursery.start(_watch_signals, place, pump, nursery.cancel_scope)
         os.write(ready_fd, READY)
         os.close(ready_fd)
         if not config.foreground:
@@ -143,9 +148,12 @@ def _leave_terminal() -> None:
     os.close(null)
 
 
-async def _watch_signals(place: Place, pump: Pump, loop: trio.CancelScope) -> None:
+async def _watch_signals(
+    place: Place, pump: Pump, loop: trio.CancelScope, task_status: trio.TaskStatus[None]
+) -> None:
     """On a first signal write everything and unmount, which ends the loop; on a second one stop."""
     with trio.open_signal_receiver(*_ENDING) as signals:
+        task_status.started()
         async for _ in signals:
             break
         log.info("unmounting %s", place.path)

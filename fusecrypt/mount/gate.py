@@ -1,7 +1,8 @@
 """Who may touch an open file while a request for it waits in a thread.
 
 Most requests never meet a gate: they are answered at once, on the loop. A gate exists for a node only while
-a request for it is in a thread; then reads run beside reads, and everything else runs alone.
+a request for it is in a thread; then reads run beside reads, and everything else runs alone. The file is
+marked as busy then, which keeps the express lane away.
 """
 
 from __future__ import annotations
@@ -67,9 +68,14 @@ class Gates:
     async def _user(self, node: Node) -> AsyncIterator[_Gate]:
         gate = self._gates.setdefault(node, _Gate())
         gate.users += 1
+        file = node.file
+        if file is not None:
+            file.busy = True
         try:
             yield gate
         finally:
             gate.users -= 1
             if gate.users == 0:
                 del self._gates[node]
+                if file is not None:
+                    file.busy = False

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from itertools import count
 
+from fusecrypt.lane import Lane
 from fusecrypt.native import utimens
 from fusecrypt.tree.files import OpenFile
 from fusecrypt.tree.nodes import Node
@@ -53,8 +54,13 @@ class FileHandle:
         """Whether what the kernel has cached of this file still holds."""
         return self.node.opens > 1 or self.node.stamp == self._stamp()
 
-    def note_close(self, believed: int | None) -> None:
-        """``believed``: the modification time that the kernel goes by, if it knows no later one than ours."""
+    def note_close(self) -> None:
+        """Remember what the kernel's cached contents belong to.
+
+        Writes in the same tick of the kernel's clock leave the modification time of a new file as the kernel
+        was told it, so it sends no other; below they get later ones.
+        """
+        believed, self.file.born = self.file.born, None
         stamp = self._stamp()
         if believed is not None and self.file.writable and stamp[0] != believed:
             utimens(self.file.fd, b"", None, believed)
@@ -98,25 +104,42 @@ class DirectoryHandle:
             start += count
 
 
+_FIRST_OWN = 1 << 32
+"""Below are the numbers of handles that the lane knows too."""
+
+
 class Handles:
     """All open handles of a mount."""
 
-    def __init__(self) -> None:
-        self._next = count(1)
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._next = count(_FIRST_OWN)
         self._files: dict[int, FileHandle] = {}
         self._directories: dict[int, DirectoryHandle] = {}
         self.file = self._files.__getitem__
         self.directory = self._directories.__getitem__
-        self.remove_file = self._files.pop
         self.remove_directory = self._directories.pop
 
-    def add(self, handle: FileHandle | DirectoryHandle) -> int:
-        number = next(self._next)
-        if isinstance(handle, FileHandle):
-            self._files[number] = handle
-        else:
-            self._directories[number] = handle
+    def add_file(self, handle: FileHandle) -> int:
+        file = handle.file.lane
+        number = next(self._next) if file is None else self._lane.open(file, handle.by_root)
+        self._files[number] = handle
         return number
+
+    def remove_file(self, number: int) -> FileHandle:
+        if number < _FIRST_OWN:
+            self._lane.close(number)
+        return self._files.pop(number)
+
+    def add_directory(self, handle: DirectoryHandle) -> int:
+        number = next(self._next)
+        self._directories[number] = handle
+        return number
+
+    def directory_fd(self, number: int) -> int:
+        """The lower descriptor behind a directory handle, which may be the lane's own."""
+        own = self._directories.get(number)
+        return self._lane.listing_fd(number) if own is None else own.listing.fd
 
     def close_all(self, tree: Tree) -> None:
         """Close what the kernel left open when the mount went away."""

@@ -44,6 +44,7 @@ class Negotiation:
             (flags,) = _FLAGS.unpack_from(answer, _FLAGS_AT)
             _FLAGS.pack_into(answer, _FLAGS_AT, flags | self._offered & _WANTED)
         os.write(self._device, answer)
+        os.set_blocking(self._device, False)
         os.dup2(self._device, self.session_fd, inheritable=False)
         os.close(self._device)
         self._ours.close()

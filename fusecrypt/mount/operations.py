@@ -15,9 +15,10 @@ from contextlib import suppress
 import pyfuse3
 import trio
 
+from fusecrypt.lane import Lane
 from fusecrypt.mount.gate import Gates
 from fusecrypt.mount.handles import DirectoryHandle, FileHandle, Handles
-from fusecrypt.mount.replies import absent, async_handler, attributes, dot, found, handler
+from fusecrypt.mount.replies import CACHE_SECONDS, Replies, async_handler, dot, handler
 from fusecrypt.mount.setattr import SetAttributes, clear_set_id
 from fusecrypt.tree import attributes as tree_attributes
 from fusecrypt.tree import changes
@@ -37,10 +38,14 @@ class Operations(pyfuse3.Operations):
     """All requests of one mount."""
 
     supports_dot_lookup = False
-    enable_acl = True
 
-    def __init__(self, tree: Tree, *, writeback: bool = True, remote: bool = False) -> None:
-        """``remote``: the lower file system is slow, and may report a failed write only at close.
+    def __init__(
+        self, tree: Tree, *, writeback: bool = True, remote: bool = False, for_others: bool = True
+    ) -> None:
+        """``for_others``: several users have access, and the kernel checks their rights. Otherwise the lower
+        file system does that, whose only user is ours: the kernel need not ask for a directory's mode each
+        time something in it has changed.
+        ``remote``: the lower file system is slow, and may report a failed write only at close.
         Without ``writeback`` the kernel takes size and times from below, which others may write too.
 
         ``before_waiting`` is called by a request that goes to a thread.
@@ -48,14 +53,22 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.before_waiting: Callable[[], None] = lambda: None
         self.enable_writeback_cache = writeback and not tree.policy.read_only
-        self._found = found if self.enable_writeback_cache else attributes
+        self.enable_acl = for_others
+        self._replies = Replies(owns_sizes=self.enable_writeback_cache)
+        self._attributes = self._replies.attributes
         self.tree = tree
-        self.handles = Handles()
+        self.lane = Lane(
+            tree.codec.native,
+            simple=tree.policy.simple,
+            read_only=tree.policy.read_only,
+            owns_sizes=self.enable_writeback_cache,
+            remote=remote,
+            valid=CACHE_SECONDS,
+        )
+        tree.use_lane(self.lane)
+        self.handles = Handles(self.lane)
         self._gates = Gates()
         self._remote = remote
-        self._born: dict[Node, int] = {}
-        """Modification times of new files as the kernel was told them. Writes in the same tick of its clock
-        leave them as they are for the kernel, so that it sends no other; below they get later ones."""
         self._for_others = os.geteuid() == 0
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER))
 
@@ -80,7 +93,7 @@ class Operations(pyfuse3.Operations):
     @handler
     def lookup(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         child = self.tree.lookup(self._node(parent), name)
-        return absent() if child is None else self._found(*child)
+        return self._replies.absent() if child is None else self._replies.found(*child)
 
     @handler
     def forget(self, inode_list: Sequence[tuple[int, int]]) -> None:
@@ -92,7 +105,7 @@ class Operations(pyfuse3.Operations):
     @handler
     def getattr(self, inode: int, ctx: pyfuse3.RequestContext) -> pyfuse3.EntryAttributes:
         node = self._node(inode)
-        return attributes(node, self.tree.stat(node))
+        return self._attributes(node, self.tree.stat(node))
 
     @async_handler
     async def setattr(
@@ -106,10 +119,10 @@ class Operations(pyfuse3.Operations):
         node = self._node(inode)
         if fields.update_size:
             await self._truncate(node, attr.st_size, ctx)
-        if fields.update_mtime:
-            self._born.pop(node, None)
+        if fields.update_mtime and node.file is not None:
+            node.file.born = None
         SetAttributes(self.tree, node, attr, fields).apply()
-        return attributes(node, self.tree.stat(node))
+        return self._attributes(node, self.tree.stat(node))
 
     @handler
     def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
@@ -123,6 +136,10 @@ class Operations(pyfuse3.Operations):
             setattr(data, name, getattr(figures, name))
         data.f_namemax = longest
         return data
+
+    @handler
+    def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        return self.tree.may(self._node(inode), mode)
 
     # Extended attributes
 
@@ -151,7 +168,7 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         above = self._node(parent)
         mode = self._mode(above, mode, ctx)
-        return attributes(*changes.make_node(self.tree, above, name, mode, rdev, self._owner(ctx)))
+        return self._attributes(*changes.make_node(self.tree, above, name, mode, rdev, self._owner(ctx)))
 
     @handler
     def mkdir(
@@ -159,21 +176,21 @@ class Operations(pyfuse3.Operations):
     ) -> pyfuse3.EntryAttributes:
         above = self._node(parent)
         mode = self._mode(above, mode, ctx)
-        return attributes(*changes.make_directory(self.tree, above, name, mode, self._owner(ctx)))
+        return self._attributes(*changes.make_directory(self.tree, above, name, mode, self._owner(ctx)))
 
     @handler
     def symlink(
         self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         made = changes.symlink(self.tree, self._node(parent), name, target, self._owner(ctx))
-        return attributes(*made)
+        return self._attributes(*made)
 
     @handler
     def link(
         self, inode: int, parent: int, name: bytes, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.EntryAttributes:
         node = self._node(inode)
-        return attributes(node, changes.link(self.tree, node, self._node(parent), name))
+        return self._attributes(node, changes.link(self.tree, node, self._node(parent), name))
 
     @handler
     def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
@@ -205,9 +222,9 @@ class Operations(pyfuse3.Operations):
         mode = self._mode(above, mode, ctx)
         node, seen, file = changes.create(self.tree, above, name, mode, self._owner(ctx))
         if self.enable_writeback_cache:
-            self._born[node] = seen.stat.mtime_ns
+            file.born = seen.stat.mtime_ns
         handle = FileHandle(node, file, by_root=ctx.uid == 0, appends=self._appends(flags))
-        return pyfuse3.FileInfo(fh=self.handles.add(handle)), attributes(node, seen)
+        return pyfuse3.FileInfo(fh=self.handles.add_file(handle)), self._attributes(node, seen)
 
     @async_handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
@@ -220,7 +237,7 @@ class Operations(pyfuse3.Operations):
             self.tree.close_file(node)
             raise stale()
         handle = FileHandle(node, file, by_root=ctx.uid == 0, appends=self._appends(flags))
-        info = pyfuse3.FileInfo(fh=self.handles.add(handle))
+        info = pyfuse3.FileInfo(fh=self.handles.add_file(handle))
         info.keep_cache = handle.unchanged_since_last_close()
         return info
 
@@ -294,7 +311,7 @@ class Operations(pyfuse3.Operations):
     def release(self, fh: int) -> None:
         handle = self.handles.remove_file(fh)
         try:
-            handle.note_close(self._born.pop(handle.node, None))
+            handle.note_close()
         finally:
             self.tree.close_file(handle.node)
 
@@ -302,7 +319,9 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        return self.handles.add(DirectoryHandle(self.tree.list(self._node(inode)), self._node(inode)))
+        return self.handles.add_directory(
+            DirectoryHandle(self.tree.list(self._node(inode)), self._node(inode))
+        )
 
     @handler
     def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
@@ -315,7 +334,7 @@ class Operations(pyfuse3.Operations):
                 return
         for position, entry in directory.entries(max(0, start_id - len(dots))):
             node = self.tree.nodes.acquire(entry.seen.stat, directory.node, entry.lower)
-            attr = self._found(node, entry.seen)
+            attr = self._replies.found(node, entry.seen)
             if not pyfuse3.readdir_reply(token, entry.name, attr, position + len(dots)):
                 self.tree.forget(node)
                 break
@@ -326,4 +345,4 @@ class Operations(pyfuse3.Operations):
 
     @async_handler
     async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        await self._in_thread(os.fsync, self.handles.directory(fh).listing.fd)
+        await self._in_thread(os.fsync, self.handles.directory_fd(fh))

@@ -2,9 +2,9 @@
 
 pyfuse3's workers await a module-level coroutine before each request; its own version takes a lock, registers
 with epoll and goes through a reschedule, which costs more than most requests do. Here one worker leads: it
-polls the device a bounded number of times right after a reply, while requests keep coming, and only then
-sleeps in trio. The others are parked; a request that is about to wait for a thread hands the lead over.
-Other tasks get their turn every so many requests, and whenever there is nothing to do.
+runs the express lane (fusecrypt/lane.py), which answers what it can and looks a bounded number of times for
+the next request, and sleeps in trio when there is none. The others are parked; a request that is about to
+wait for a thread hands the lead over. Other tasks get their turn every so many requests.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ import pyfuse3
 import trio
 
 from fusecrypt.errors import UnsupportedSystemError
+from fusecrypt.lane import LANE_BUSY, LANE_GONE, LANE_REQUEST, Lane, lane_received
 from fusecrypt.mount.negotiate import Negotiation
-from fusecrypt.native import POLL_GONE, POLL_READABLE, poll
+from fusecrypt.tree.tree import Tree
 
 WORKERS = 32
 """Requests that can wait in threads at the same time; pyfuse3 starts as many tasks."""
 _SPINS = 60
-"""Polls before sleeping: about as long as the kernel takes to wake a sleeper. None on a single CPU."""
-_TURN = 100
+"""Looks before sleeping: about as long as the kernel takes to wake a sleeper. None on a single CPU."""
+_TURN = 64
 """Requests after which other tasks get a turn."""
 
 
@@ -32,13 +33,16 @@ class Pump(trio.abc.Instrument):
     ``gone`` says that the kernel has closed the connection: the mount is no more.
     """
 
-    def __init__(self, negotiation: Negotiation) -> None:
+    def __init__(self, negotiation: Negotiation, lane: Lane, tree: Tree) -> None:
         """Raises UnsupportedSystemError if this pyfuse3 does not wait in the known way."""
         if not hasattr(pyfuse3, "_wait_fuse_readable"):
             raise UnsupportedSystemError("this version of pyfuse3 is not supported", "install pyfuse3 3.5")
         pyfuse3._wait_fuse_readable = self._wait
         self._negotiation = negotiation
         self._fd = negotiation.session_fd
+        self._lane = lane
+        self._nodes = tree.nodes
+        lane.attach(self._fd)
         self._spins = _SPINS if len(os.sched_getaffinity(0)) > 1 else 1
         self._answered = 0
         self._leader: trio.lowlevel.Task | None = None
@@ -79,19 +83,33 @@ class Pump(trio.abc.Instrument):
         if self._answered == 1:
             return True  # the kernel's first request is there already
         if self._answered == 2:
-            self._negotiation.finish()
-        state = 0
-        if self._answered % _TURN:
-            state = poll(self._fd, self._spins, 0)
-        else:
+            self._begin()
+        self._nodes.settle()
+        if self._answered % _TURN == 0:
             await trio.lowlevel.checkpoint()
-        if state == 0 and not self._ended:
-            try:
-                await trio.lowlevel.wait_readable(self._fd)
-            except trio.ClosedResourceError:
-                return False
-            state = poll(self._fd, 1, 0)
-        if state == POLL_GONE:
-            self.gone = True
-            self._end()
-        return state == POLL_READABLE or not self._ended
+        return await self._next()
+
+    def _begin(self) -> None:
+        if not lane_received():
+            raise UnsupportedSystemError(
+                "this pyfuse3 contains a libfuse of its own", "install pyfuse3 built against the system's"
+            )
+        self._negotiation.finish()
+
+    async def _next(self) -> bool:
+        """Let the lane work until there is a request that it leaves to us; False at the end."""
+        while not self._ended:
+            state = self._lane.run(self._spins, _TURN)
+            if state == LANE_REQUEST:
+                return True
+            if state == LANE_GONE:
+                self.gone = True
+                self._end()
+            elif state == LANE_BUSY:
+                await trio.lowlevel.checkpoint()
+            else:
+                try:
+                    await trio.lowlevel.wait_readable(self._fd)
+                except trio.ClosedResourceError:
+                    return False
+        return False

@@ -23,39 +23,52 @@ CACHE_SECONDS = 1.0
 """How long the kernel may keep names and attributes without asking again."""
 
 
-def attributes(node: Node, seen: Seen) -> pyfuse3.EntryAttributes:
-    """FUSE's form of a node's attributes."""
-    st, size = seen
-    attr = pyfuse3.EntryAttributes()
-    attr.st_ino = st.ino if node.number == ROOT_NUMBER else node.number
-    attr.generation = node.generation
-    attr.entry_timeout = CACHE_SECONDS
-    attr.attr_timeout = CACHE_SECONDS
-    attr.st_mode = st.mode
-    attr.st_nlink = st.nlink
-    attr.st_uid = st.uid
-    attr.st_gid = st.gid
-    attr.st_rdev = st.rdev
-    attr.st_size = size
-    attr.st_blksize = st.blksize
-    attr.st_blocks = st.blocks
-    attr.st_atime_ns = st.atime_ns
-    attr.st_mtime_ns = st.mtime_ns
-    attr.st_ctime_ns = st.ctime_ns
-    return attr
+class Replies:
+    """Answers that tell the kernel of a node. ``owns_sizes``: the kernel believes no size but its own while
+    it knows an inode (write-back caching)."""
 
+    def __init__(self, *, owns_sizes: bool) -> None:
+        self._owns_sizes = owns_sizes
 
-def found(node: Node, seen: Seen) -> pyfuse3.EntryAttributes:
-    """The same for a node that a name led to.
+    def attributes(self, node: Node, seen: Seen) -> pyfuse3.EntryAttributes:
+        """FUSE's form of a node's attributes."""
+        st, size = seen
+        attr = pyfuse3.EntryAttributes()
+        attr.st_ino = st.ino if node.number == ROOT_NUMBER else node.number
+        attr.generation = node.generation
+        attr.entry_timeout = CACHE_SECONDS
+        attr.attr_timeout = CACHE_SECONDS
+        attr.st_mode = st.mode
+        attr.st_nlink = st.nlink
+        attr.st_uid = st.uid
+        attr.st_gid = st.gid
+        attr.st_rdev = st.rdev
+        attr.st_size = size
+        attr.st_blksize = st.blksize
+        attr.st_blocks = st.blocks
+        attr.st_atime_ns = st.atime_ns
+        attr.st_mtime_ns = st.mtime_ns
+        attr.st_ctime_ns = st.ctime_ns
+        return attr
 
-    With write-back caching the kernel believes no size but its own while it knows an inode. So a file that
-    changed size below, not through us, is given out as another inode: the same number in a new generation.
-    """
-    if node.is_regular and node.opens == 0:
-        if node.shown not in (None, seen.size):
-            node.generation += 1
-        node.shown = seen.size
-    return attributes(node, seen)
+    def found(self, node: Node, seen: Seen) -> pyfuse3.EntryAttributes:
+        """The same for a node that a name led to.
+
+        Where the kernel believes no size but its own, a file that changed size below, not through us, is
+        given out as another inode: the same number in a new generation.
+        """
+        if self._owns_sizes and node.is_regular and node.opens == 0:
+            if node.shown not in (None, seen.size):
+                node.generation += 1
+            node.shown = seen.size
+        return self.attributes(node, seen)
+
+    def absent(self) -> pyfuse3.EntryAttributes:
+        """The answer that lets the kernel remember that there is no such name."""
+        attr = pyfuse3.EntryAttributes()
+        attr.st_ino = 0
+        attr.entry_timeout = CACHE_SECONDS
+        return attr
 
 
 def dot(node: Node) -> pyfuse3.EntryAttributes:
@@ -63,14 +76,6 @@ def dot(node: Node) -> pyfuse3.EntryAttributes:
     attr = pyfuse3.EntryAttributes()
     attr.st_ino = node.ino if node.number == ROOT_NUMBER else node.number
     attr.st_mode = stat.S_IFDIR
-    return attr
-
-
-def absent() -> pyfuse3.EntryAttributes:
-    """The answer that lets the kernel remember that there is no such name."""
-    attr = pyfuse3.EntryAttributes()
-    attr.st_ino = 0
-    attr.entry_timeout = CACHE_SECONDS
     return attr
 
 

@@ -7,6 +7,7 @@ import os
 import resource
 from collections import OrderedDict
 
+from fusecrypt.lane import Lane
 from fusecrypt.native import stat_fd
 from fusecrypt.tree.nodes import Node, stale
 
@@ -26,6 +27,12 @@ class Directories:
         self._open: OrderedDict[Node, int] = OrderedDict()
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._limit = max(_FEWEST, min(_MOST, soft // 4))
+        self._lane: Lane | None = None
+
+    def use_lane(self, lane: Lane) -> None:
+        """Tell this lane, which has a mark for each directory node, what is open."""
+        self._lane = lane
+        lane.directory(self._root.number, self._root_fd)
 
     def fd(self, node: Node) -> int:
         """A descriptor for ``*at`` calls. Raises OSError: ESTALE if the directory is no longer there,
@@ -42,15 +49,18 @@ class Directories:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         fd = self._reopen(node)
         self._open[node] = fd
+        if self._lane is not None:
+            self._lane.directory(node.number, fd)
         if len(self._open) > self._limit:
-            _, oldest = self._open.popitem(last=False)
-            os.close(oldest)
+            self.drop(next(iter(self._open)))
         return fd
 
     def drop(self, node: Node) -> None:
         """Close the descriptor of a node that is going away."""
         fd = self._open.pop(node, None)
         if fd is not None:
+            if self._lane is not None:
+                self._lane.directory(node.number, -1)
             os.close(fd)
 
     def close(self) -> None:

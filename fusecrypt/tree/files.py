@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Protocol
 
 from fusecrypt.errors import DamagedError, FormatError, KeyNotFoundError, NotEcryptfsError
+from fusecrypt.lane import LaneFile
 from fusecrypt.native import FileKey
 from fusecrypt.ondisk.extents import EXTENT, lower_size, upper_capacity
 from fusecrypt.ondisk.header import MAX_SIZE, encode_size, parse_header
@@ -39,6 +40,15 @@ class OpenFile(Protocol):
 
     fd: int
     writable: bool
+    busy: bool
+    """Set while requests for the file are in threads."""
+    born: int | None
+    """The modification time (ns) of a new file as the kernel was told it, until it is another one."""
+
+    @property
+    def lane(self) -> LaneFile | None:
+        """What the express lane of a mount needs, if it may know the file."""
+        ...
 
     @property
     def size(self) -> int: ...
@@ -69,14 +79,50 @@ class OpenFile(Protocol):
 class EncryptedFile(LowerFile):
     """A file with a header and a key, or an empty lower file that gets them with the first write."""
 
+    _shared = False
+
     def __init__(self, fd: int, writable: bool, policy: Policy) -> None:
+        self.lane = LaneFile()
         super().__init__(fd, writable)
         self._policy = policy
         self._key: FileKey | None = None
         self._found: Found | None = None
         self._data_offset = 0
-        self._size = 0
         self._capacity_if_cut: int | None = None
+
+    # What the lane has to know is kept where it sees it.
+
+    @property
+    def fd(self) -> int:
+        return self.lane.fd
+
+    @fd.setter
+    def fd(self, fd: int) -> None:
+        self.lane.fd = fd
+
+    @property
+    def busy(self) -> bool:
+        return self.lane.busy
+
+    @busy.setter
+    def busy(self, busy: bool) -> None:
+        self.lane.busy = busy
+
+    @property
+    def born(self) -> int | None:
+        return self.lane.born
+
+    @born.setter
+    def born(self, mtime_ns: int | None) -> None:
+        self.lane.born = mtime_ns
+
+    @property
+    def _size(self) -> int:
+        return self.lane.size
+
+    @_size.setter
+    def _size(self, size: int) -> None:
+        self.lane.size = size
 
     @property
     def size(self) -> int:
@@ -87,6 +133,7 @@ class EncryptedFile(LowerFile):
         self._data_offset = found.data_offset
         self._found = found
         self._key = key
+        self.lane.use(key, found.data_offset, found.octets[8:16], self._shared)
         self._take_size(found.header.size)
 
     def _take_size(self, size: int) -> None:
@@ -94,6 +141,12 @@ class EncryptedFile(LowerFile):
         capacity = upper_capacity(os.fstat(self.fd).st_size, self._data_offset)
         self._capacity_if_cut = capacity if capacity < size else None
         self._size = size
+        self._set_direct()
+
+    def _set_direct(self) -> None:
+        """Let the lane read and write what is whole and has its header in front."""
+        assert self._found is not None
+        self.lane.direct = self._capacity_if_cut is None and not self._found.in_xattr
 
     def initialise(self, key: FileKey | None = None, marker: int | None = None) -> None:
         """Give an empty lower file its header. Key and marker are random unless given (for tests).
@@ -163,9 +216,11 @@ class EncryptedFile(LowerFile):
         key.zero_tail(self.fd, self._data_offset, self._size, size)
         self._set_size(size)
         self._capacity_if_cut = None
+        self._set_direct()
         os.ftruncate(self.fd, lower_size(size, self._data_offset))
 
     def close(self) -> None:
+        self.lane.close()
         super().close()
         if self._key is not None:
             self._key.close()
@@ -219,6 +274,8 @@ class SharedFile(EncryptedFile):
 
     Two that write the same extent at the same moment, or one that reads it, are not kept apart.
     """
+
+    _shared = True
 
     @property
     def size(self) -> int:

@@ -28,6 +28,11 @@ class NameCodec(Protocol):
     @property
     def plain(self) -> bool: ...
 
+    @property
+    def native(self) -> Names | None:
+        """What encrypts the names in native code; None where they are plain."""
+        ...
+
 
 def _checked(name: bytes) -> bytes:
     """One name, which cannot lead out of its directory. Raises OSError."""
@@ -40,6 +45,7 @@ class PlainNames:
     """Names and targets as they are."""
 
     plain = True
+    native: Names | None = None
 
     def encode(self, name: bytes) -> bytes:
         return _checked(name)
@@ -65,17 +71,18 @@ class EncryptedNames:
 
     def __init__(self, policy: NamePolicy) -> None:
         token, cipher = policy.token, policy.cipher
-        self.native = Names(cipher.code, cipher.key_bytes, token.key, token.signature)
+        self.native: Names | None
+        self.native = self._names = Names(cipher.code, cipher.key_bytes, token.key, token.signature)
 
     def encode(self, name: bytes) -> bytes:
         return self.encode_target(_checked(name))
 
     def decode(self, lower: bytes) -> bytes | None:
-        return self.native.decode(lower)
+        return self._names.decode(lower)
 
     def encode_target(self, target: bytes) -> bytes:
         try:
-            return self.native.encode(target)
+            return self._names.encode(target)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
@@ -84,14 +91,14 @@ class EncryptedNames:
     def decode_target(self, lower: bytes) -> bytes:
         """Raises UndecodableNameError if this tree's FNEK and cipher did not encrypt ``lower``."""
         try:
-            return self.native.decode_target(lower)
+            return self._names.decode_target(lower)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             raise UndecodableNameError("not encrypted with the FNEK and cipher of this tree") from None
 
     def longest(self, limit: int) -> int:
-        return self.native.longest(limit)
+        return self._names.longest(limit)
 
 
 def name_codec(policy: NamePolicy | None) -> NameCodec:

@@ -3,6 +3,9 @@
 A node is found again through one of its links (parent node and lower name), or through a descriptor that is
 kept when its last link went while somebody still referred to it. Nodes of other objects do not exist, so
 memory and descriptors follow what is in use, not the size of the tree.
+
+A mount has an express lane (fusecrypt/lane.py) that keeps what is plain in a small record of its own. Such an
+object becomes a node when it is asked for here, and a record again when nothing special is left about it.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ import errno
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
+from fusecrypt.lane import Lane, Record
 from fusecrypt.native import Stat
 
 if TYPE_CHECKING:
@@ -71,6 +76,47 @@ class Node:
     def linked(self) -> bool:
         return self.parent is not None
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether there is nothing to know about it but its one link."""
+        return (
+            self.kind != stat.S_IFDIR
+            and self.parent is not None
+            and self.file is None
+            and not self.more
+            and self.number == self.ino
+            and self.refs > 0
+        )
+
+    def record(self) -> Record:
+        """A plain node as the lane keeps it."""
+        assert self.parent is not None
+        shown = -1 if self.shown is None else self.shown
+        return Record(
+            self.number, self.dev, self.ino, self.parent.number, self.refs, shown, self.stamp, self.kind,
+            self.generation, -1, self.name,
+        )  # fmt: skip
+
+    @classmethod
+    def of_record(cls, record: Record) -> Node:
+        """The node of an object of the lane's, without its link."""
+        node = cls.__new__(cls)
+        node.dev = record.dev
+        node.ino = record.ino
+        node.kind = record.kind
+        node.number = record.number
+        node.parent = None
+        node.name = b""
+        node.more = None
+        node.refs = record.lookups
+        node.file = None
+        node.opens = 0
+        node.pin = record.pin
+        node.stamp = record.stamp
+        node.shown = None if record.shown < 0 else record.shown
+        node.generation = record.generation
+        return node
+
     def is_same(self, st: Stat) -> bool:
         """Whether ``st`` describes this object."""
         return st.ino == self.ino and st.dev == self.dev and stat.S_IFMT(st.mode) == self.kind
@@ -86,46 +132,106 @@ class NodeTable:
         self._by_number = {ROOT_NUMBER: self.root}
         self._by_identity = {(root.dev, root.ino): self.root}
         self._synthetic = count(_FIRST_SYNTHETIC)
+        self._lane: Lane | None = None
+        self.unsettled: list[Node] = []
+        """Nodes that may have become plain since :meth:`settle`."""
 
     def __len__(self) -> int:
         return len(self._by_number)
 
+    def use_lane(self, lane: Lane) -> None:
+        """Share objects with this lane, from the beginning."""
+        self._lane = lane
+        self._mark(self.root)
+
     def by_number(self, number: int) -> Node:
         """Raises OSError (ESTALE) for a number that no living node has."""
-        try:
-            return self._by_number[number]
-        except KeyError:
-            raise stale() from None
+        node = self._by_number.get(number) or self._take(number)
+        if node is None:
+            raise stale()
+        return node
+
+    def _by_stat(self, st: Stat) -> Node | None:
+        """What is known under this device and inode number."""
+        node = self._by_identity.get((st.dev, st.ino))
+        if node is None and self._lane is not None:
+            number = self._lane.find(st.dev, st.ino)
+            return None if number is None else self._take(number)
+        return node
 
     def find(self, st: Stat) -> Node | None:
         """The living node of the object that ``st`` describes."""
-        node = self._by_identity.get((st.dev, st.ino))
+        node = self._by_stat(st)
         return node if node is not None and node.is_same(st) else None
 
     def acquire(self, st: Stat, parent: Node, name: bytes) -> Node:
         """The node of the object at that link, made if need be, with one more reference."""
-        node = self._by_identity.get((st.dev, st.ino))
+        node = self._by_stat(st)
         if node is None or not node.is_same(st):
             # Otherwise an object with this inode number was replaced behind our back.
-            number = next(self._synthetic) if st.ino in self._by_number else st.ino
-            node = Node(st, number)
-            self._by_number[number] = node
-            self._by_identity[st.dev, st.ino] = node
+            taken = st.ino in self._by_number or self._take(st.ino) is not None
+            node = Node(st, next(self._synthetic) if taken else st.ino)
+            self._put(node)
         node.refs += 1
         self.add_link(node, parent, name)
         return node
 
+    def _put(self, node: Node) -> None:
+        self._by_number[node.number] = node
+        self._by_identity[node.dev, node.ino] = node
+        if self._lane is not None:
+            self._mark(node)
+            self.unsettled.append(node)
+
+    def _mark(self, node: Node) -> None:
+        assert self._lane is not None
+        self._lane.mark(node.number, node.dev, node.ino, node.kind)
+
+    def _take(self, number: int) -> Node | None:
+        """The node of an object that only the lane knows so far."""
+        record = self._lane.take(number) if self._lane is not None else None
+        if record is None:
+            return None
+        node = Node.of_record(record)
+        self._by_number[number] = node
+        self._by_identity[node.dev, node.ino] = node
+        self.unsettled.append(node)
+        if node.pin < 0:
+            with suppress(OSError):  # without its parent it is stale
+                parent = self.by_number(record.parent)
+                node.parent, node.name = parent, record.name
+                parent.refs += 1
+        return node
+
+    def settle(self) -> None:
+        """Give what is plain again to the lane. Only between requests: the nodes are gone afterwards."""
+        lane = self._lane
+        nodes, self.unsettled = self.unsettled, []
+        for node in nodes:
+            if lane is not None and node.is_plain and lane.give(node.record()):
+                self._forget(node)
+
+    def _forget(self, node: Node) -> None:
+        del self._by_number[node.number]
+        if self._by_identity.get((node.dev, node.ino)) is node:
+            del self._by_identity[node.dev, node.ino]
+        parent, node.parent, node.refs = node.parent, None, 0
+        assert parent is not None
+        self.release(parent)
+
     def acquire_new(self, st: Stat, parent: Node, name: bytes) -> Node:
         """The same for an object that was made just now: a node with its inode number is of another one,
         which went behind our back."""
-        self._by_identity.pop((st.dev, st.ino), None)
+        if self._by_stat(st) is not None:
+            del self._by_identity[st.dev, st.ino]
         return self.acquire(st, parent, name)
 
     def release(self, node: Node, n: int = 1) -> None:
         """Drop ``n`` references, and the node with the last one."""
         node.refs -= n
         while node.refs <= 0:
-            self._by_number.pop(node.number, None)
+            if self._by_number.pop(node.number, None) is not None and self._lane is not None:
+                self._lane.unmark(node.number)
             if self._by_identity.get((node.dev, node.ino)) is node:
                 del self._by_identity[node.dev, node.ino]
             self.on_drop(node)

@@ -35,6 +35,11 @@ class Policy:
     read_only: bool = False
     shared: bool = False
 
+    @property
+    def simple(self) -> bool:
+        """Whether a lower file's header alone says what is seen above."""
+        return not self.passthrough and not self.encrypted_view
+
     def token(self, signature: bytes) -> AuthToken | None:
         """The usable token with that signature, content tokens first."""
         for token in (*self.content, *self.others):

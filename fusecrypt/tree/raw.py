@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from fusecrypt.lane import LaneFile
+
 
 def read_lower(fd: int, buffer: memoryview, offset: int, nowait: bool) -> int:
     """Fill ``buffer`` from a lower file; returns octets, fewer only at the end of the file.
@@ -23,6 +25,9 @@ def read_lower(fd: int, buffer: memoryview, offset: int, nowait: bool) -> int:
 
 class LowerFile:
     """The lower descriptors of an open file."""
+
+    busy = False
+    born: int | None = None
 
     def __init__(self, fd: int, writable: bool) -> None:
         self.fd = fd
@@ -44,6 +49,8 @@ class LowerFile:
 
 class RawFile(LowerFile):
     """A lower file shown as it is."""
+
+    lane: LaneFile | None = None
 
     @property
     def size(self) -> int:

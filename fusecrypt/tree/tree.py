@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from fusecrypt.errors import FormatError
+from fusecrypt.lane import Lane
 from fusecrypt.native import PEEK_ERROR, Stat, stat_fd, stat_many
 from fusecrypt.tree.directories import Directories
 from fusecrypt.tree.files import OpenFile, open_file
@@ -58,6 +59,13 @@ class Tree:
         self.root = self.nodes.root
         self.directories = Directories(self.root, root_fd)
         self.nodes.on_drop = self.directories.drop
+        self._lane: Lane | None = None
+
+    def use_lane(self, lane: Lane) -> None:
+        """Share nodes, directories and open files with the express lane of a mount, from the beginning."""
+        self._lane = lane
+        self.nodes.use_lane(lane)
+        self.directories.use_lane(lane)
 
     def close(self) -> None:
         """Close every descriptor. Open files are to be released before."""
@@ -142,6 +150,11 @@ class Tree:
         with self.handle(node) as fd:
             return self.codec.decode_target(os.readlink(b"", dir_fd=fd))
 
+    def may(self, node: Node, mode: int) -> bool:
+        """Whether this process may read, write, execute or search (os.R_OK …) the lower object."""
+        with self.handle(node) as fd:
+            return os.access(by_descriptor(fd), mode, effective_ids=True)
+
     def statfs(self) -> tuple[os.statvfs_result, int]:
         """The lower file system's figures, and the longest upper name in octets."""
         figures = os.fstatvfs(self.root_fd)
@@ -207,6 +220,8 @@ class Tree:
     def hold(self, node: Node, file: OpenFile) -> OpenFile:
         """Count one more handle of an open file."""
         node.file = file
+        if node.opens == 0 and self._lane is not None:
+            self._lane.file(node.number, file.lane)
         node.opens += 1
         node.refs += 1
         return file
@@ -216,6 +231,9 @@ class Tree:
         node.opens -= 1
         if node.opens == 0 and node.file is not None:
             file, node.file = node.file, None
+            if self._lane is not None:
+                self._lane.file(node.number, None)
+                self.nodes.unsettled.append(node)
             try:
                 if not node.linked and node.refs > 1 and node.pin < 0:
                     node.pin = os.open(by_descriptor(file.fd), os.O_PATH | os.O_CLOEXEC)

@@ -11,6 +11,7 @@ import os
 from dataclasses import replace
 
 from fusecrypt.errors import FormatError
+from fusecrypt.lane import LaneFile
 from fusecrypt.ondisk.header import FLAG_XATTR, MINIMUM_REGION
 from fusecrypt.tree.headers import find_header
 from fusecrypt.tree.raw import read_lower
@@ -38,6 +39,9 @@ class ViewFile:
     """One open file of the encrypted view; it cannot be written."""
 
     writable = False
+    lane: LaneFile | None = None
+    busy = False
+    born: int | None = None
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

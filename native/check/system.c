@@ -87,20 +87,6 @@ renames(int dir)
     EXPECT(before[0].ino == after[1].ino && before[1].ino == after[0].ino, "exchange");
 }
 
-static void
-polls(void)
-{
-    int ends[2];
-    EXPECT(pipe(ends) == 0, "pipe");
-    EXPECT(fc_poll(ends[0], 5, 0) == 0 && fc_poll(ends[0], 0, 1) == 0, "nothing yet");
-    EXPECT(write(ends[1], "", 1) == 1, "write");
-    EXPECT(fc_poll(ends[0], 5, -1) == FC_POLL_READABLE && fc_poll(ends[0], 0, 0) == FC_POLL_READABLE,
-           "something");
-    close(ends[1]);
-    EXPECT(fc_poll(ends[0], 5, -1) == FC_POLL_GONE, "the other end");
-    close(ends[0]);
-}
-
 void
 check_system(void)
 {
@@ -118,7 +104,6 @@ check_system(void)
     descriptors(dir);
     times(dir);
     renames(dir);
-    polls();
     const char *const made[] = {"header", "short", "foreign", "empty", "link", "pipe"};
     for (size_t i = 0; i < sizeof made / sizeof made[0]; i++)
         unlinkat(dir, made[i], 0);

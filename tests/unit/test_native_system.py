@@ -102,18 +102,6 @@ def test_utimens(directory: int) -> None:
     assert os.fstat(directory).st_atime_ns == 7
 
 
-def test_poll() -> None:
-    readable, writable = os.pipe()
-    assert native.poll(readable, 3, 0) == 0
-    assert native.poll(readable, 0, 1) == 0
-    os.write(writable, b"x")
-    assert native.poll(readable, 3, -1) == native.POLL_READABLE
-    os.read(readable, 1)
-    os.close(writable)
-    assert native.poll(readable, 3, -1) == native.POLL_GONE
-    os.close(readable)
-
-
 def test_harden_process() -> None:
     """In a process of its own: it cannot be undone."""
     program = (

@@ -1,0 +1,221 @@
+"""The express lane of a mount, and what it shares with Python: wrappers of native/lane.c.
+
+What the lane is and does stands in native/fusecrypt.h.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from fusecrypt._native import ffi, lib
+from fusecrypt.native import FileKey, Names, check
+
+
+class LaneFile:
+    """What an open file shares with the lane: its key, lower descriptor and size, in native memory.
+
+    ``size`` is the upper size in octets. The lane reads and writes the file itself while ``direct`` is set
+    and stands back while ``busy``. ``born`` is the modification time (ns) of a new file as the kernel was
+    told it.
+    """
+
+    __slots__ = ("_file", "_key", "_lower")
+
+    def __init__(self) -> None:
+        self._file = ffi.new("fc_file *", {"born_ns": -1})
+        self._lower = self._file.lower
+        self._key: FileKey | None = None
+
+    def use(self, key: FileKey, data_offset: int, marker: bytes, shared: bool) -> None:
+        """Set the key and where extent 0 begins. ``marker`` are the 8 octets behind the size in the header,
+        to see whether it is still the same where others write the file too (``shared``)."""
+        self._key = key
+        self._file.key = key._key
+        self._lower.data_offset = data_offset
+        self._file.marker = marker
+        self._file.shared = shared
+
+    def close(self) -> None:
+        """The lane must no longer know of it."""
+        self._file.direct = False
+        self._file.key = ffi.NULL
+        self._key = None
+
+    @property
+    def fd(self) -> int:
+        return int(self._lower.fd)
+
+    @fd.setter
+    def fd(self, fd: int) -> None:
+        self._lower.fd = fd
+
+    @property
+    def size(self) -> int:
+        return int(self._lower.size)
+
+    @size.setter
+    def size(self, size: int) -> None:
+        self._lower.size = size
+
+    @property
+    def direct(self) -> bool:
+        return bool(self._file.direct)
+
+    @direct.setter
+    def direct(self, direct: bool) -> None:
+        self._file.direct = direct
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._file.busy)
+
+    @busy.setter
+    def busy(self, busy: bool) -> None:
+        self._file.busy = busy
+
+    @property
+    def born(self) -> int | None:
+        born = int(self._file.born_ns)
+        return None if born < 0 else born
+
+    @born.setter
+    def born(self, mtime_ns: int | None) -> None:
+        self._file.born_ns = -1 if mtime_ns is None else mtime_ns
+
+
+class Record(NamedTuple):
+    """An object with one link that the kernel refers to; see fc_record in native/fusecrypt.h."""
+
+    number: int
+    dev: int
+    ino: int
+    parent: int
+    lookups: int
+    shown: int
+    stamp: tuple[int, int, int] | None
+    kind: int
+    generation: int
+    pin: int
+    name: bytes
+
+
+LANE_IDLE: int = lib.FC_LANE_IDLE
+LANE_REQUEST: int = lib.FC_LANE_REQUEST
+LANE_GONE: int = lib.FC_LANE_GONE
+LANE_BUSY: int = lib.FC_LANE_BUSY
+_NAME_ROOM = 256
+
+
+class Lane:
+    """The express lane of a mount: answers plain FUSE requests without Python (native/fusecrypt.h says how).
+
+    With ``simple`` unset it leaves every request to the caller. ``names`` is None where names are plain;
+    ``valid`` is how many seconds the kernel may keep names and attributes. Belongs to one thread.
+    """
+
+    def __init__(
+        self,
+        names: Names | None,
+        *,
+        simple: bool,
+        read_only: bool,
+        owns_sizes: bool,
+        remote: bool,
+        valid: float,
+    ) -> None:
+        self._names = names
+        config = {
+            "names": ffi.NULL if names is None else names._names,
+            "simple": simple,
+            "read_only": read_only,
+            "owns_sizes": owns_sizes,
+            "remote": remote,
+            "valid_ns": int(valid * 1e9),
+        }
+        out = ffi.new("fc_lane **")
+        check(lib.fc_lane_new(ffi.new("fc_lane_config *", config), out))
+        self._lane = ffi.gc(out[0], lib.fc_lane_free)
+        self._files: dict[int, LaneFile] = {}
+
+    def attach(self, fd: int) -> None:
+        """Take requests from this device, which must not block, in place of libfuse."""
+        check(lib.fc_lane_attach(self._lane, fd))
+
+    def run(self, spins: int, budget: int) -> int:
+        """Answer up to ``budget`` requests, looking ``spins`` times for the next one.
+
+        LANE_REQUEST: one waits for pyfuse3; LANE_GONE: the mount is no more; LANE_IDLE: there is none now;
+        LANE_BUSY: the budget is used up. Raises OSError.
+        """
+        return check(lib.fc_lane_run(self._lane, spins, budget))
+
+    @property
+    def answered(self) -> int:
+        """Requests that were answered without Python so far."""
+        return int(lib.fc_lane_answered(self._lane))
+
+    def __len__(self) -> int:
+        """Objects that only the lane knows of."""
+        return int(lib.fc_lane_count(self._lane))
+
+    def mark(self, number: int, dev: int, ino: int, kind: int) -> None:
+        """The caller has an object of its own with this number."""
+        check(lib.fc_lane_mark(self._lane, number, dev, ino, kind))
+
+    def unmark(self, number: int) -> None:
+        lib.fc_lane_unmark(self._lane, number)
+
+    def directory(self, number: int, fd: int) -> None:
+        """The descriptor of one of the caller's directories; -1: none any more."""
+        lib.fc_lane_directory(self._lane, number, fd)
+
+    def file(self, number: int, file: LaneFile | None) -> None:
+        """The open file behind one of the caller's objects."""
+        if file is None:
+            lib.fc_lane_file(self._lane, number, ffi.NULL)
+            self._files.pop(number, None)
+        else:
+            lib.fc_lane_file(self._lane, number, file._file)
+            self._files[number] = file  # lives as long as the lane knows it
+
+    def take(self, number: int) -> Record | None:
+        """Make one of the lane's objects the caller's; None if it has no such object."""
+        record = ffi.new("fc_record *")
+        name = ffi.new("char[]", _NAME_ROOM)
+        if lib.fc_lane_take(self._lane, number, record, name) < 0:
+            return None
+        r = record[0]
+        stamp = None if r.stamp_size < 0 else (r.stamp_mtime, r.stamp_ctime, r.stamp_size)
+        return Record(
+            r.number, r.dev, r.ino, r.parent, r.lookups, r.shown, stamp, r.kind, r.generation, r.pin,
+            ffi.string(name),
+        )  # fmt: skip
+
+    def find(self, dev: int, ino: int) -> int | None:
+        """The number of the lane's object with this identity."""
+        return lib.fc_lane_find(self._lane, dev, ino) or None
+
+    def give(self, record: Record) -> bool:
+        """Make one of the caller's objects the lane's; False if there is no memory for it."""
+        mtime, ctime, size = record.stamp or (0, 0, -1)
+        fields = (
+            record.number, record.dev, record.ino, record.parent, record.lookups, record.shown, mtime, ctime,
+            size, record.kind, record.generation, record.pin,
+        )  # fmt: skip
+        return bool(lib.fc_lane_give(self._lane, (fields,), record.name) == 0)
+
+    def open(self, file: LaneFile, by_root: bool) -> int:
+        """A handle (above 0) through which the kernel reads and writes a file that ``file()`` named."""
+        return check(lib.fc_lane_open(self._lane, file._file, by_root))
+
+    def close(self, handle: int) -> None:
+        lib.fc_lane_close(self._lane, handle)
+
+    def listing_fd(self, handle: int) -> int:
+        """The descriptor behind a directory handle of the lane's own. Raises OSError (EBADF)."""
+        return check(lib.fc_lane_listing_fd(self._lane, handle))
+
+
+def lane_received() -> int:
+    """How many requests pyfuse3 fetched from the lane; none: it is linked in a way that cannot be served."""
+    return int(lib.fc_lane_received())

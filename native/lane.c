@@ -1,0 +1,385 @@
+/* The express lane: read requests from the device, answer the plain ones, leave the others. */
+#include "lane.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* The heads of a request for a write: what stands before its data. */
+#define WRITE_HEADS (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
+
+/* The lane that serves this process's mount. */
+static fc_lane *attached;
+static uint64_t received;
+
+/* ---- Replies ----------------------------------------------------------------------------------- */
+
+static int
+send_reply(struct lane_request *q, int error, const struct iovec *parts, size_t count)
+{
+    struct fuse_out_header head = {.error = error, .unique = q->in->unique};
+    struct iovec vector[3] = {{&head, sizeof head}};
+    head.len = sizeof head;
+    for (size_t i = 0; i < count; i++) {
+        vector[i + 1] = parts[i];
+        head.len += (uint32_t)parts[i].iov_len;
+    }
+    /* A failure says that the kernel no longer waits for it: nobody is left to be told. */
+    while (writev(q->lane->fd, vector, (int)count + 1) < 0 && errno == EINTR)
+        ;
+    return LANE_DONE;
+}
+
+/* writev() takes no const, but leaves the octets alone. */
+static struct iovec
+part_of(const void *data, size_t n)
+{
+    struct iovec part = {.iov_len = n};
+    memcpy(&part.iov_base, &data, sizeof part.iov_base);
+    return part;
+}
+
+int
+lane_reply(struct lane_request *q, const void *data, size_t n)
+{
+    const struct iovec part = part_of(data, n);
+    return send_reply(q, 0, &part, 1);
+}
+
+int
+lane_reply_two(struct lane_request *q, const void *head, size_t h, const void *data, size_t n)
+{
+    const struct iovec parts[2] = {part_of(head, h), part_of(data, n)};
+    return send_reply(q, 0, parts, 2);
+}
+
+int
+lane_refuse(struct lane_request *q, int error)
+{
+    return send_reply(q, -error, NULL, 0);
+}
+
+const char *
+lane_name(struct lane_request *q, size_t from)
+{
+    const char *name = (const char *)q->arg + from;
+    if (q->n <= from || !memchr(name, '\0', q->n - from) || !*name)
+        return NULL;
+    return name;
+}
+
+/* ---- Requests ---------------------------------------------------------------------------------- */
+
+static int
+answer(struct lane_request *q)
+{
+    switch (q->in->opcode) {
+    case FUSE_LOOKUP:
+        return lane_lookup(q);
+    case FUSE_FORGET:
+        return lane_forget(q);
+    case FUSE_BATCH_FORGET:
+        return lane_batch_forget(q);
+    case FUSE_GETATTR:
+        return lane_getattr(q);
+    case FUSE_SETATTR:
+        return lane_setattr(q);
+    case FUSE_GETXATTR:
+        return lane_getxattr(q);
+    case FUSE_UNLINK:
+        return lane_unlink(q);
+    case FUSE_OPENDIR:
+        return lane_opendir(q);
+    case FUSE_READDIRPLUS:
+        return lane_readdirplus(q);
+    case FUSE_RELEASEDIR:
+        return lane_releasedir(q);
+    case FUSE_READ:
+        return lane_read(q);
+    case FUSE_WRITE:
+        return lane_write(q);
+    default:
+        return LANE_PASS;
+    }
+}
+
+/* Octets of the next request, 0 if there is none now, or -errno. */
+static ssize_t
+next_request(fc_lane *lane, unsigned spins)
+{
+    for (unsigned i = 0; i <= spins; i++) {
+        ssize_t got = read(lane->fd, lane->request, LANE_BUFFER);
+        if (got >= 0)
+            return got;
+        if (errno == EINTR)
+            return 0;                           /* a signal is for the caller to see */
+        if (errno != EAGAIN && errno != ENOENT) /* ENOENT: its sender gave it up just now */
+            return -errno;
+    }
+    return 0;
+}
+
+int
+fc_lane_run(fc_lane *lane, unsigned spins, unsigned budget)
+{
+    while (budget-- > 0) {
+        ssize_t got = next_request(lane, spins);
+        if (got < 0)
+            return got == -ENODEV ? FC_LANE_GONE : (int)got;
+        if (got == 0)
+            return FC_LANE_IDLE;
+        if ((size_t)got < sizeof(struct fuse_in_header))
+            return -EIO;
+        struct lane_request q = {.lane = lane, .in = (void *)lane->request};
+        q.arg = q.in + 1;
+        q.n = (size_t)got - sizeof *q.in;
+        if (!lane->config.simple || answer(&q) == LANE_PASS) {
+            lane->waiting = q.n + sizeof *q.in;
+            return FC_LANE_REQUEST;
+        }
+        lane->answered++;
+    }
+    return FC_LANE_BUSY;
+}
+
+/* libfuse's names; of its session only the buffer matters here. */
+struct fuse_session;
+struct fuse_buf;
+int fuse_session_receive_buf(struct fuse_session *, struct fuse_buf *);
+struct fuse_buf {
+    size_t size;
+    int flags;
+    void *mem;
+    int fd;
+    off_t pos;
+    size_t mem_size; /* since 3.17; never read here */
+};
+
+static int
+receive(void *mem)
+{
+    fc_lane *lane = attached;
+    size_t n = lane->waiting;
+    if (n) {
+        memcpy(mem, lane->request, n);
+        lane->waiting = 0;
+        return (int)n;
+    }
+    ssize_t got = read(lane->fd, mem, LANE_BUFFER);
+    return got < 0 ? (errno == ENODEV ? 0 : -errno) : (int)got;
+}
+
+/*
+ * What pyfuse3 calls for its next request. This module is loaded where the linker looks before it looks
+ * into libfuse (see fusecrypt/mount/__init__.py), so the call arrives here.
+ */
+__attribute__((visibility("default"))) int
+fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buf)
+{
+    (void)session;
+    if (!attached)
+        return -EBADF;
+    if (!buf->mem)
+        buf->mem = malloc(LANE_BUFFER); /* pyfuse3 gives it back with free() */
+    if (!buf->mem)
+        return -ENOMEM;
+    int got = receive(buf->mem);
+    if (got > 0) {
+        buf->size = (size_t)got;
+        buf->flags = 0;
+        received++;
+    }
+    return got;
+}
+
+uint64_t
+fc_lane_received(void)
+{
+    return received;
+}
+
+uint64_t
+fc_lane_answered(const fc_lane *lane)
+{
+    return lane->answered;
+}
+
+/* ---- Life -------------------------------------------------------------------------------------- */
+
+static void *
+map_buffer(size_t n)
+{
+    void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return NULL;
+    madvise(p, n, MADV_DONTDUMP); /* plaintext passes through */
+    return p;
+}
+
+int
+fc_lane_new(const fc_lane_config *config, fc_lane **out)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    fc_lane *lane = calloc(1, sizeof *lane);
+    if (!lane)
+        return -ENOMEM;
+    lane->config = *config;
+    lane->fd = -1;
+    uint8_t *base = map_buffer(page + LANE_BUFFER);
+    lane->data = map_buffer(LANE_BUFFER);
+    if (!base || !lane->data) {
+        lane->request = base ? base + page - WRITE_HEADS : NULL;
+        fc_lane_free(lane);
+        return -ENOMEM;
+    }
+    lane->request = base + page - WRITE_HEADS;
+    *out = lane;
+    return 0;
+}
+
+void
+fc_lane_free(fc_lane *lane)
+{
+    if (!lane)
+        return;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (attached == lane)
+        attached = NULL;
+    if (lane->request)
+        munmap(lane->request + WRITE_HEADS - page, page + LANE_BUFFER);
+    if (lane->data)
+        munmap(lane->data, LANE_BUFFER);
+    lane_listings_free(lane);
+    lane_drop_all(&lane->nodes);
+    free(lane->handles);
+    free(lane);
+}
+
+int
+fc_lane_attach(fc_lane *lane, int fd)
+{
+    lane->fd = fd;
+    attached = lane;
+    return 0;
+}
+
+/* ---- What the caller tells ---------------------------------------------------------------------- */
+
+int
+fc_lane_mark(fc_lane *lane, uint64_t number, uint64_t dev, uint64_t ino, uint32_t kind)
+{
+    const fc_record mark = {.number = number, .dev = dev, .ino = ino, .kind = kind, .pin = -1};
+    struct lane_node *node = lane_add(&lane->nodes, &mark, "", 0);
+    if (!node)
+        return -ENOMEM;
+    node->theirs = 1;
+    lane->nodes.ours--;
+    return 0;
+}
+
+static struct lane_node *
+find_theirs(fc_lane *lane, uint64_t number)
+{
+    struct lane_node *node = lane_by_number(&lane->nodes, number);
+    return node && node->theirs ? node : NULL;
+}
+
+void
+fc_lane_unmark(fc_lane *lane, uint64_t number)
+{
+    struct lane_node *node = find_theirs(lane, number);
+    if (node)
+        lane_drop(&lane->nodes, node);
+}
+
+void
+fc_lane_directory(fc_lane *lane, uint64_t number, int fd)
+{
+    struct lane_node *node = find_theirs(lane, number);
+    if (node)
+        node->dir_fd = fd;
+}
+
+void
+fc_lane_file(fc_lane *lane, uint64_t number, fc_file *file)
+{
+    struct lane_node *node = find_theirs(lane, number);
+    if (node)
+        node->file = file;
+}
+
+int
+fc_lane_take(fc_lane *lane, uint64_t number, fc_record *out, char *name)
+{
+    struct lane_node *node = lane_by_number(&lane->nodes, number);
+    if (!node || node->theirs)
+        return -ENOENT;
+    *out = node->r;
+    memcpy(name, node->name, strlen(node->name) + 1);
+    int error = fc_lane_mark(lane, number, node->r.dev, node->r.ino, node->r.kind);
+    if (error)
+        return error;
+    node->r.pin = -1; /* the caller's now */
+    lane_drop(&lane->nodes, node);
+    return 0;
+}
+
+uint64_t
+fc_lane_find(const fc_lane *lane, uint64_t dev, uint64_t ino)
+{
+    const struct lane_node *node = lane_by_identity(&lane->nodes, dev, ino);
+    return node && !node->theirs ? node->r.number : 0;
+}
+
+int
+fc_lane_give(fc_lane *lane, const fc_record *record, const char *name)
+{
+    struct lane_node *mark = find_theirs(lane, record->number);
+    if (!mark)
+        return -ENOENT;
+    if (!lane_add(&lane->nodes, record, name, strlen(name)))
+        return -ENOMEM;
+    lane_drop(&lane->nodes, mark);
+    return 0;
+}
+
+uint64_t
+fc_lane_count(const fc_lane *lane)
+{
+    return lane->nodes.ours;
+}
+
+/* ---- Handles ------------------------------------------------------------------------------------ */
+
+int64_t
+fc_lane_open(fc_lane *lane, fc_file *file, int by_root)
+{
+    size_t i = lane->first_free;
+    while (i < lane->handle_count && lane->handles[i].file)
+        i++;
+    if (i == lane->handle_count) {
+        size_t more = lane->handle_count ? 2 * lane->handle_count : 64;
+        struct lane_handle *grown = realloc(lane->handles, more * sizeof *grown);
+        if (!grown)
+            return -ENOMEM;
+        memset(grown + i, 0, (more - i) * sizeof *grown);
+        lane->handles = grown;
+        lane->handle_count = more;
+    }
+    lane->handles[i] = (struct lane_handle){file, by_root};
+    lane->first_free = i + 1;
+    return (int64_t)i + 1;
+}
+
+void
+fc_lane_close(fc_lane *lane, uint64_t handle)
+{
+    if (handle < 1 || handle > lane->handle_count)
+        return;
+    lane->handles[handle - 1] = (struct lane_handle){0};
+    if (handle - 1 < lane->first_free)
+        lane->first_free = handle - 1;
+}

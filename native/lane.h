@@ -1,0 +1,124 @@
+/* What the files of the express lane share: see fusecrypt.h for what it is. */
+#ifndef FUSECRYPT_LANE_H
+#define FUSECRYPT_LANE_H
+
+#include "fusecrypt.h"
+
+#include <linux/fuse.h>
+#include <sys/uio.h>
+
+/* ---- lane_nodes.c: what the kernel knows by a number ------------------------------------------ */
+
+/*
+ * An object that the kernel refers to. Either it is ours: an object about which there is nothing to
+ * know but its one link. Or it is the caller's (`theirs`), and then this is only a mark that says so.
+ */
+struct lane_node {
+    struct lane_node *next_number, *next_ino;
+    fc_record r;
+    int theirs;
+    int dir_fd;    /* a directory's descriptor for *at calls, or -1; theirs is not to be closed */
+    fc_file *file; /* theirs: while it is open */
+    char name[];   /* ours: the lower name, ended by NUL */
+};
+
+struct lane_nodes {
+    struct lane_node **by_number, **by_ino;
+    size_t buckets, count; /* buckets: a power of two, or 0 before the first node */
+    size_t ours;
+};
+
+struct lane_node *lane_by_number(const struct lane_nodes *, uint64_t number);
+struct lane_node *lane_by_identity(const struct lane_nodes *, uint64_t dev, uint64_t ino);
+/* A copy of the record and the name (n octets) goes into the table; NULL without memory. */
+struct lane_node *lane_add(struct lane_nodes *, const fc_record *, const char *name, size_t n);
+/* Take it out and free it; a pin is closed. */
+void lane_drop(struct lane_nodes *, struct lane_node *);
+void lane_drop_all(struct lane_nodes *);
+
+/* ---- lane.c: one request after the other ------------------------------------------------------- */
+
+#define LANE_BUFFER ((size_t)(1 << 20) + 4096) /* the kernel's largest request, and a page for its head */
+
+/* The largest upper size that is taken for real, as fusecrypt/ondisk/header.py says. */
+#define LANE_MAX_SIZE ((uint64_t)INT64_MAX - ((uint64_t)1 << 49))
+
+struct lane_handle {
+    fc_file *file; /* NULL: not in use */
+    int by_root;   /* whose writes leave set-id bits alone */
+};
+
+#define LANE_DIRECTORIES 256 /* descriptors of directories of ours that are kept open */
+
+struct lane_listing;
+
+struct fc_lane {
+    int fd; /* the device */
+    fc_lane_config config;
+    struct lane_nodes nodes;
+    struct lane_handle *handles;
+    size_t handle_count, first_free; /* no handle below first_free is free */
+    struct lane_listing **listings;
+    size_t listing_count;
+    uint64_t open_directories[LANE_DIRECTORIES]; /* numbers, the oldest at `oldest_directory` */
+    size_t oldest_directory;
+    uint8_t *request; /* where a request is read to, so that the octets of a write are aligned */
+    uint8_t *data;    /* LANE_BUFFER octets for the data of a reply */
+    size_t waiting;   /* octets of a request that is the caller's to answer, 0: none */
+    uint64_t answered;
+};
+
+/* A request while it is being answered. */
+struct lane_request {
+    fc_lane *lane;
+    struct fuse_in_header *in;
+    void *arg;
+    size_t n; /* octets of arg */
+};
+
+/* What a handler says; on LANE_PASS nothing has been answered, and the caller will do all of it. */
+enum { LANE_DONE, LANE_PASS };
+
+int lane_reply(struct lane_request *, const void *data, size_t n);
+int lane_reply_two(struct lane_request *, const void *head, size_t h, const void *data, size_t n);
+int lane_refuse(struct lane_request *, int error);
+
+/* The argument of a request that ends with a name: the name, ended by NUL, at `from`, or NULL. */
+const char *lane_name(struct lane_request *, size_t from);
+
+/* ---- lane_directory.c: directories and what is in them -------------------------------------------- */
+
+/* Whether a node is the object that a stat describes. */
+int lane_is(const struct lane_node *, uint64_t dev, uint64_t ino, uint32_t mode);
+/*
+ * The descriptor of a directory for *at calls, or -1 if there is none to be had. It holds until others
+ * have been asked for, so use it at once.
+ */
+int lane_directory_fd(fc_lane *, uint64_t number);
+void lane_listings_free(fc_lane *);
+int lane_opendir(struct lane_request *);
+int lane_readdirplus(struct lane_request *);
+int lane_releasedir(struct lane_request *);
+
+/* The file, if the lane may use it now, or NULL. */
+fc_file *lane_usable(fc_file *);
+
+/* ---- lane_tree.c, lane_data.c: the other handlers ------------------------------------------------------ */
+
+/*
+ * What is called `lower` in a directory: its entry, counted as one more lookup. 0, ENOENT, or -1 where
+ * that takes more than a look.
+ */
+int lane_enter(fc_lane *, uint64_t parent, int dir_fd, const char *lower, struct fuse_entry_out *);
+
+int lane_lookup(struct lane_request *);
+int lane_getattr(struct lane_request *);
+int lane_setattr(struct lane_request *);
+int lane_getxattr(struct lane_request *);
+int lane_unlink(struct lane_request *);
+int lane_forget(struct lane_request *);
+int lane_batch_forget(struct lane_request *);
+int lane_read(struct lane_request *);
+int lane_write(struct lane_request *);
+
+#endif
