@@ -91,7 +91,7 @@ def _resolution(
 ) -> Resolution:
     """Look at the tree, get at keys, decide how to use them."""
     walk = Walk(root_fd)
-    keys = gather(Request(sources, slots, options, lower, walk.first_findings()))
+    keys = gather(Request(sources, slots, options, lower, walk))
     if keys.read_only:
         options.fuse.add("ro")
     resolution = resolve(iter(walk), keys.candidates, options.tree_options())

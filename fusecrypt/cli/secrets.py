@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import subprocess
-from collections.abc import Iterable
 
-from fusecrypt.cli.terminal import ask_secret, read_line
+from fusecrypt.cli.terminal import read_line
 from fusecrypt.errors import SecretError, UsageError
 from fusecrypt.keys.token import MAX_PASSPHRASE
 from fusecrypt.native import Secret
@@ -64,11 +63,6 @@ def in_utils_form(line: Secret) -> Secret:
         "the passwd_file holds no passphrase_passwd=… line",
         "write that line, or use --passfile for a file with the bare passphrase",
     )
-
-
-def ask_passphrases(count: int = 1) -> Iterable[Secret]:
-    """Ask on the terminal. Raises SecretError where there is none."""
-    return [ask_secret("mount passphrase") for _ in range(count)]
 
 
 def check_length(secret: Secret) -> Secret:

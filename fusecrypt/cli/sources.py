@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,8 @@ from fusecrypt.cli.masters import Master, encrypted_tokens
 from fusecrypt.cli.options import MountOptions
 from fusecrypt.cli.slot_options import SlotOptions
 from fusecrypt.cli.source_options import Sources
-from fusecrypt.cli.terminal import ask_secret, say
-from fusecrypt.cli.unlock import describe, open_tpm, unlock
+from fusecrypt.cli.terminal import ask_secret, describe, say
+from fusecrypt.cli.unlock import open_tpm, unlock
 from fusecrypt.errors import FusecryptError, KeyNotFoundError, UsageError
 from fusecrypt.keys import homes, locate
 from fusecrypt.keys.errors import KeyFileError, WrongSecretError
@@ -30,7 +30,7 @@ from fusecrypt.keys.unlock import Found
 from fusecrypt.keys.wrapped import WrappedPassphrase, read_wrapped
 from fusecrypt.native import Secret
 from fusecrypt.tree.resolve import Candidates
-from fusecrypt.tree.survey import Survey
+from fusecrypt.tree.survey import LIMIT, Survey, Walk
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,12 @@ class Request:
     slots: SlotOptions
     options: MountOptions
     lower: Path
-    survey: Survey
+    walk: Walk
+
+    @property
+    def survey(self) -> Survey:
+        """The findings so far: those of the first steps, or more."""
+        return self.walk.first_findings()
 
     @functools.cached_property
     def named(self) -> tuple[bytes, ...]:
@@ -64,6 +69,13 @@ class Request:
         """The signatures that the tree's files, names and home show, and those that options name."""
         shown = self.survey.content_signatures | self.survey.name_signatures
         return frozenset({*shown, *self.named, *(self.home.signatures if self.home else ())})
+
+    def later(self) -> Iterator[Collection[bytes]]:
+        """The signatures that the tree shows while it is walked on, to its end."""
+        for found in self.walk:
+            yield found.content_signatures | found.name_signatures
+            if found.entries >= LIMIT:
+                return
 
     @functools.cached_property
     def home(self) -> homes.Home | None:
@@ -182,13 +194,16 @@ def _unlock(request: Request, given: list[Secret]) -> Gathered:
     if explicit is not None and file is None:
         return _from_wrapped(request, explicit, given)
     wrapped = read_wrapped(explicit, request.salt) if explicit else _wrapped_of_home(request)
-    if file is None and wrapped is None:
-        return Gathered([_from_passphrase(request, each) for each in given or secrets.ask_passphrases()])
+    if file is None and wrapped is None and (given or not request.signatures):
+        return Gathered(
+            [_from_passphrase(request, each) for each in given or [ask_secret("mount passphrase")]]
+        )
     found = unlock(
         file,
         request.slots,
         given,
         sigs=request.signatures,
+        later=request.later,
         salt=request.salt,
         wrapped=wrapped,
         use_tpm=not given,

@@ -11,7 +11,7 @@ import os
 import sys
 import termios
 
-from fusecrypt.errors import SecretError
+from fusecrypt.errors import FusecryptError, SecretError
 from fusecrypt.native import Secret
 
 MAX_LINE = 4096
@@ -25,6 +25,20 @@ def say(message: str) -> None:
 def hint(message: str) -> None:
     """What to do next, below an error."""
     print(f"  hint: {message}", file=sys.stderr)
+
+
+def describe(error: FusecryptError) -> str:
+    """An error and its hint as one line."""
+    return f"{error} ({error.hint})" if error.hint else str(error)
+
+
+def has_terminal() -> bool:
+    """Whether a secret can be asked for."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
 
 
 def ask_secret(prompt: str) -> Secret:

@@ -1,28 +1,29 @@
 """From the options of a command to the keys: the TPM first, then what was given, then a prompt.
 
 Slots that need nothing but this TPM are tried first, then the secrets that were given (each as all it can
-be), then a PIN from a file. Only if no secret was given is one asked for on the terminal. Each refusal is
-one line on standard error. Without a terminal and without a secret that works it ends at once, with status 3.
+be), then a PIN from a file. Only if no secret was given is one asked for on the terminal, three times at
+most. Each refusal is one line on standard error. Without a terminal and without a secret that works it ends
+at once, with status 3.
 """
 
 from __future__ import annotations
 
 import functools
-import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
 from fusecrypt.cli import secrets as sources
 from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.terminal import ask_secret, say
+from fusecrypt.cli.terminal import ask_secret, describe, has_terminal, say
 from fusecrypt.errors import FusecryptError, SecretError
 from fusecrypt.keys.errors import SlotError, WrongSecretError
 from fusecrypt.keys.rollback import RollbackMemory
 from fusecrypt.keys.slotfile import SlotFile
 from fusecrypt.keys.slots.slot import Slot
 from fusecrypt.keys.slots.tpm2 import TPM2Body
+from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.keys.token import DEFAULT_SALT, AuthToken
 from fusecrypt.keys.tpm.errors import TPMError, WrongPINError
 from fusecrypt.keys.tpm.facts import insecurity
@@ -69,7 +70,7 @@ class LazyTPM:
             try:
                 self._tpm = self._manager.__enter__()
             except TPMError as error:
-                say(f"the TPM slots are passed over: {error}{_in_brackets(error)}")
+                say(f"the TPM slots are passed over: {describe(error)}")
         return self._tpm
 
 
@@ -79,11 +80,14 @@ def unlock(
     secrets: Sequence[Secret] = (),
     *,
     sigs: Collection[bytes] = (),
+    later: Callable[[], Iterable[Collection[bytes]]] = tuple,
     salt: bytes = DEFAULT_SALT,
     wrapped: WrappedPassphrase | None = None,
     use_tpm: bool = True,
 ) -> Found:
     """Get at the keys: of a slot of ``file``, or of a passphrase that fits the signatures ``sigs``.
+
+    ``later`` is as for :func:`fusecrypt.keys.unlock.find_keys`.
 
     The secrets are wiped. ``use_tpm`` False leaves slots alone that need nothing but the TPM. The volume
     of what is found is None if the tree's own passphrase gave the keys; if its ``intact`` is False (which
@@ -95,7 +99,7 @@ def unlock(
     with LazyTPM(options.tcti) as tpm:
         found = _by_tpm(file, options, tpm) if file is not None and use_tpm else None
         attempt = functools.partial(
-            find_keys, sigs=sigs, salt=salt, wrapped=wrapped, file=file, slot=options.slot
+            find_keys, sigs=sigs, later=later, salt=salt, wrapped=wrapped, file=file, slot=options.slot
         )
         if found is None:
             found = _by_secrets(secrets, attempt, refusals)
@@ -104,7 +108,8 @@ def unlock(
         if found is None and file is not None and options.pin_file is not None:
             found = _by_pin_file(file, options, tpm, options.pin_file, refusals)
         if found is None and not secrets:
-            found = _by_prompt(file, options, tpm, attempt, refusals)
+            what = "passphrase or recovery key" if file else "passphrase" if wrapped else "mount passphrase"
+            found = _by_prompt(file, options, tpm, attempt, refusals, what)
     for refusal in refusals if found else refusals[:-1]:
         say(describe(refusal))
     if found is None:
@@ -128,15 +133,6 @@ def note(volume: Volume) -> None:
             RollbackMemory().remember(volume.file)
     else:
         say("the key-slot file was changed by somebody without its keys: nothing is written with it")
-
-
-def describe(error: FusecryptError) -> str:
-    """An error and its hint as one line."""
-    return f"{error}{_in_brackets(error)}"
-
-
-def _in_brackets(error: FusecryptError) -> str:
-    return f" ({error.hint})" if error.hint else ""
 
 
 def _found(volume: Volume, slot: str) -> Found:
@@ -190,35 +186,43 @@ def _by_prompt(
     tpm: LazyTPM,
     attempt: Callable[[Secret], Found],
     refusals: list[FusecryptError],
+    what: str,
 ) -> Found | None:
     if not has_terminal():
         if not refusals:
             hint = "give a passphrase or recovery key by a file or descriptor, or a PIN by a file"
             refusals.append(SecretError("no key was opened, and there is no terminal to ask on", hint))
         return None
-    for refusal in refusals:
-        say(describe(refusal))
-    refusals.clear()
-    if file is not None and options.pin_file is None and (found := _ask_pin(file, options, tpm)) is not None:
-        return found
-    what = "passphrase" if file is None else "passphrase or recovery key"
-    for left in reversed(range(_PROMPTS)):
+    prompts = iter(range(_PROMPTS))
+    if file is not None and options.pin_file is None:
+        found = _ask_pin(file, options, tpm, refusals, prompts)
+        if found is not None:
+            return found
+    for _ in prompts:
+        _say_all(refusals)
         with ask_secret(what) as secret:
             try:
                 return attempt(secret)
             except WrongSecretError as error:
-                if left == 0:
-                    raise
-                say(describe(error))
-    raise AssertionError("the loop returns or raises")
+                refusals.append(error)
+    return None
 
 
-def _ask_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> Found | None:
+def _ask_pin(
+    file: SlotFile,
+    options: SlotOptions,
+    tpm: LazyTPM,
+    refusals: list[FusecryptError],
+    prompts: Iterator[int],
+) -> Found | None:
     """Ask for the PIN of the slot that this TPM can open; an empty line goes on without one."""
     try:
         number = pin_slot(file, options, tpm)
-        for _ in range(_PROMPTS if number is not None else 0):
-            assert number is not None
+        while number is not None:
+            _check_attempts(options, tpm)
+            if next(prompts, None) is None:
+                break
+            _say_all(refusals)
             try:
                 pin = ask_secret(f"PIN of slot {number} (empty: passphrase or recovery key)")
             except SecretError:
@@ -227,10 +231,23 @@ def _ask_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> Found | None
                 try:
                     return _with_pin(file, options, tpm, number, pin)
                 except WrongPINError as error:
-                    say(describe(error))
+                    refusals.append(error)
     except FusecryptError as error:
-        say(describe(error))
+        refusals.append(error)
     return None
+
+
+def _check_attempts(options: SlotOptions, tpm: LazyTPM) -> None:
+    """Before a PIN is asked for in vain. Raises LockedOutError, LastAttemptError."""
+    opened = tpm.get()
+    assert opened is not None
+    TPM2Enrolment(opened, last_attempt=options.last_attempt).check_attempts()
+
+
+def _say_all(refusals: list[FusecryptError]) -> None:
+    for refusal in refusals:
+        say(describe(refusal))
+    refusals.clear()
 
 
 def _with_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, number: int, pin: Secret) -> Found:
@@ -270,12 +287,3 @@ def pin_slot(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> int | None:
 def _slots(file: SlotFile, options: SlotOptions, *, pin: bool) -> list[Slot]:
     slots = file.slots if options.slot is None else (file.slot(options.slot),)
     return [s for s in slots if isinstance(s.body, TPM2Body) and (s.body.pin is not None) == pin]
-
-
-def has_terminal() -> bool:
-    """Whether a secret can be asked for."""
-    try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
-    except OSError:
-        return False
-    return True

@@ -7,7 +7,8 @@ passphrase never as a PIN: each wrong PIN costs an attempt.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from fusecrypt.errors import FusecryptError, SecretError
@@ -42,23 +43,47 @@ def find_keys(
     wrapped: WrappedPassphrase | None = None,
     file: SlotFile | None = None,
     slot: int | None = None,
+    later: Callable[[], Iterable[Collection[bytes]]] = tuple,
 ) -> Found:
     """Try a secret as all it can be for a tree that has keys with these signatures.
 
-    With ``slot`` it is tried on that slot alone. Raises WrongSecretError if it fits nothing.
+    With ``slot`` it is tried on that slot alone. ``later`` gives the signatures of the tree again, more of
+    them each time, which takes long: a secret that fits nothing so far is tried on them. Raises
+    WrongSecretError if it fits nothing.
     """
-    if slot is None:
-        tokens = matching_tokens(secret, sigs, salt)
-        if tokens:
-            return Found(tokens, "mount passphrase")
-        if wrapped is not None:
-            tokens = _from_wrapped(secret, sigs, salt, wrapped)
-            if tokens:
-                return Found(tokens, "wrapped passphrase")
-    if file is not None:
+    derived = _derived(secret, salt, wrapped) if sigs and slot is None else []
+    found = _fitting(derived, sigs)
+    if found is not None:
+        return found
+    try:
+        if file is None:
+            wanted = ", ".join(sorted(sig.hex() for sig in sigs))
+            raise WrongSecretError(
+                f"the passphrase fits no key of this tree: it wants {wanted}", "check the keyboard's layout"
+            )
         volume, number = open_with_secret(file, secret, slot)
         return Found(tuple(held.token for held in volume.tokens()), f"slot {number}", volume)
-    raise WrongSecretError("the passphrase fits no key of this tree", "check the keyboard's layout")
+    except WrongSecretError:
+        found = next(filter(None, (_fitting(derived, more) for more in later())), None) if derived else None
+        if found is None:
+            raise
+        return found
+
+
+def _derived(secret: Secret, salt: bytes, wrapped: WrappedPassphrase | None) -> list[Found]:
+    """The keys that a secret gives as a mount passphrase, and as that of a wrapped one."""
+    found = []
+    if 1 <= len(secret) <= MAX_PASSPHRASE:
+        found.append(Found(passphrase_tokens(secret, salt), "mount passphrase"))
+    if wrapped is not None:
+        with suppress(SecretError), wrapped.unwrap(secret) as passphrase:
+            found.append(Found(passphrase_tokens(passphrase, salt), "wrapped passphrase"))
+    return found
+
+
+def _fitting(derived: Iterable[Found], sigs: Collection[bytes]) -> Found | None:
+    """Those keys of which the tree uses one. It may use the others too, in a place not seen yet."""
+    return next((each for each in derived if any(t.signature in sigs for t in each.tokens)), None)
 
 
 def passphrase_tokens(passphrase: Secret, salt: bytes = DEFAULT_SALT) -> tuple[AuthToken, ...]:
@@ -69,18 +94,6 @@ def passphrase_tokens(passphrase: Secret, salt: bytes = DEFAULT_SALT) -> tuple[A
     """
     salts = dict.fromkeys([salt, DEFAULT_SALT, FNEK_SALT])
     return tuple(AuthToken.from_passphrase(passphrase, each) for each in salts)
-
-
-def matching_tokens(
-    passphrase: Secret, sigs: Collection[bytes], salt: bytes = DEFAULT_SALT
-) -> tuple[AuthToken, ...]:
-    """Those keys of a passphrase that have one of the signatures; none if it cannot be a passphrase.
-
-    Without signatures nothing is derived, which takes time.
-    """
-    if not sigs or not 1 <= len(passphrase) <= MAX_PASSPHRASE:
-        return ()
-    return tuple(token for token in passphrase_tokens(passphrase, salt) if token.signature in sigs)
 
 
 def open_with_secret(file: SlotFile, secret: Secret, slot: int | None = None) -> tuple[Volume, int]:
@@ -152,14 +165,3 @@ def open_with_pin(
 def _tpm_slots(file: SlotFile, slot: int | None, *, pin: bool) -> list[Slot]:
     slots = file.slots if slot is None else (file.slot(slot),)
     return [s for s in slots if isinstance(s.body, TPM2Body) and (s.body.pin is not None) == pin]
-
-
-def _from_wrapped(
-    secret: Secret, sigs: Collection[bytes], salt: bytes, wrapped: WrappedPassphrase
-) -> tuple[AuthToken, ...]:
-    try:
-        passphrase = wrapped.unwrap(secret)
-    except SecretError:
-        return ()
-    with passphrase:
-        return matching_tokens(passphrase, sigs, salt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -60,8 +61,29 @@ def test_one_secret_is_tried_as_what_it_can_be(typed: str, how: str) -> None:
 def test_a_salt_of_the_users_is_for_the_content_key_only() -> None:
     salted = AuthToken.from_passphrase(MOUNT, bytes(range(8)))
     found = find_keys(MOUNT, (salted.signature, FNEK.signature), salt=bytes(range(8)))
-    assert [token.salt for token in found.tokens] == [bytes(range(8)), FNEK_SALT]
-    assert [token.salt for token in find_keys(MOUNT, SIGS, salt=bytes(8)).tokens] == [DEFAULT_SALT, FNEK_SALT]
+    assert [token.salt for token in found.tokens] == [bytes(range(8)), DEFAULT_SALT, FNEK_SALT]
+    assert find_keys(MOUNT, SIGS, salt=bytes(8)).how == "mount passphrase"
+
+
+def test_a_use_that_is_found_late() -> None:
+    """A tree may use a key in a place that has not been seen when the passphrase is typed."""
+    seen: list[int] = []
+
+    def later() -> Iterator[set[bytes]]:
+        for number, more in enumerate([{bytes(8)}, {bytes(8), FEKEK.signature}, {b"8 octets"}]):
+            seen.append(number)
+            yield more
+
+    for typed in ("mount passphrase", "login words"):
+        found = find_keys(secret(typed), [bytes(8)], wrapped=WRAPPED, file=VOLUME.file, later=later)
+        assert [token.key for token in found.tokens] == [FEKEK.key, FNEK.key]
+        assert found.volume is None
+    assert seen == [0, 1, 0, 1]
+    # What opens a slot need not wait for that.
+    assert find_keys(secret("slot words"), [bytes(8)], file=VOLUME.file, later=later).how == "slot 0"
+    assert len(seen) == 4
+    with pytest.raises(WrongSecretError):
+        find_keys(secret("neither"), [bytes(8)], wrapped=WRAPPED, file=VOLUME.file, later=later)
 
 
 def test_secrets_that_fit_nothing() -> None:

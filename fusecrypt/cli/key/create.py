@@ -20,8 +20,8 @@ from fusecrypt.cli.options import MountOptions
 from fusecrypt.cli.slot_options import SlotOptions
 from fusecrypt.cli.source_options import Sources, source_options
 from fusecrypt.cli.sources import Request, gather
-from fusecrypt.cli.terminal import ask_secret, say
-from fusecrypt.cli.unlock import has_terminal, note
+from fusecrypt.cli.terminal import ask_secret, has_terminal, say
+from fusecrypt.cli.unlock import note
 from fusecrypt.errors import SecretError
 from fusecrypt.keys import locate
 from fusecrypt.keys.raw import parse_sig
@@ -139,7 +139,7 @@ def _keys(lower: Path, sources: Sources, slots: SlotOptions, from_keyring: str |
     options = MountOptions(signatures=[parse_sig(from_keyring)] if from_keyring else [])
     sources = replace(sources, keyring=sources.keyring or from_keyring is not None)
     with walked(lower) as walk:
-        request = Request(sources, replace(slots, keyslots=None), options, lower, walk.first_findings())
+        request = Request(sources, replace(slots, keyslots=None), options, lower, walk)
         gathered = gather(request)
         if gathered.read_only:
             raise SecretError("keys of a key-slot file that was tampered with are not taken over")

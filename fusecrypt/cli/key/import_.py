@@ -45,7 +45,7 @@ def import_(
     held = {key.token.signature: key.token for key in opened.volume.tokens()}
     with walked(lower) as walk:
         options = SlotOptions(tcti=slots.tcti)
-        gathered = gather(Request(sources, options, MountOptions(), lower, walk.first_findings()))
+        gathered = gather(Request(sources, options, MountOptions(), lower, walk))
         if gathered.read_only:
             raise SecretError("keys of a key-slot file that was tampered with are not taken over")
         _, keys = resolved(walk, [*each_alone(held.values()), *gathered.candidates])

@@ -11,7 +11,7 @@ import click
 from fusecrypt.cli import secrets as sources
 from fusecrypt.cli import unlock
 from fusecrypt.cli.key.access import Access, Opened, unlocking
-from fusecrypt.cli.terminal import ask_secret, say
+from fusecrypt.cli.terminal import ask_secret, has_terminal, say
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.errors import SlotError, WrongSecretError
 from fusecrypt.keys.slotfile import SlotFile
@@ -77,7 +77,7 @@ def _by_secrets(file: SlotFile, slots: Sequence[Slot], secrets: list[Secret]) ->
         found |= opened
     for slot in slots:
         typed = isinstance(slot.body, PassphraseBody | RecoveryBody)
-        if typed and slot.id not in found and unlock.has_terminal():
+        if typed and slot.id not in found and has_terminal():
             secret = ask_secret(f"{_NAMES[slot.type]} of slot {slot.id}")
             enrolment = _opening(file, slot, secret)
             if enrolment is None:
@@ -127,7 +127,7 @@ def _by_tpm(tpm: TPM, access: Access, slots: Sequence[Slot], pins: Mapping[int, 
         if slot.body.pin is not None:
             if slot.id in pins:
                 pin = sources.from_file(pins[slot.id])
-            elif unlock.has_terminal():
+            elif has_terminal():
                 pin = ask_secret(f"PIN of slot {slot.id}")
             else:
                 continue

@@ -11,7 +11,7 @@ import click
 from fusecrypt.cli import secrets as sources
 from fusecrypt.cli import unlock
 from fusecrypt.cli.slot_options import SlotOptions, slot_options
-from fusecrypt.cli.terminal import ask_secret, say
+from fusecrypt.cli.terminal import ask_secret, describe, has_terminal, say
 from fusecrypt.cli.unlock import LazyTPM
 from fusecrypt.errors import FusecryptError, SecretError, UsageError
 from fusecrypt.keys.errors import KeyFileError
@@ -64,7 +64,7 @@ def test(slots: SlotOptions, passfile: Sequence[str], passphrase_fd: Sequence[in
     with LazyTPM(slots.tcti) as tpm:
         _try_tpm(file, chosen, slots, tpm, results)
         _try_pin(file, slots, tpm, results)
-    if not secrets and all(result.opens is None for result in results.values()) and unlock.has_terminal():
+    if not secrets and all(result.opens is None for result in results.values()) and has_terminal():
         secrets = [ask_secret("passphrase or recovery key")]
     for secret in secrets:
         wrong += not _try_secret(file, slots, secret, results)
@@ -113,7 +113,7 @@ def _try_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, results: dict[i
                 last_attempt=options.last_attempt,
             )
         except FusecryptError as error:
-            results[number] = Result(number, slot.type, False, unlock.describe(error))
+            results[number] = Result(number, slot.type, False, describe(error))
         else:
             results[number] = _checked(slot, volume)
 
@@ -123,7 +123,7 @@ def _try_secret(file: SlotFile, options: SlotOptions, secret: Secret, results: d
         try:
             volume, number = open_with_secret(file, secret, options.slot)
         except FusecryptError as error:
-            say(unlock.describe(error))
+            say(describe(error))
             return False
     results[number] = _checked(file.slot(number), volume)
     return True

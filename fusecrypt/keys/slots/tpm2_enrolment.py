@@ -87,7 +87,7 @@ class TPM2Enrolment:
         if self.pin is None:
             raise SlotError(f"slot {slot.id} needs a PIN")
         auth, share = split_pin(body.pin, self.pin)
-        self._spare_last_attempt()
+        self.check_attempts()
         with auth, share, self._unseal(body, auth) as sealed:
             if body.mode == DIRECT:
                 return sealed.part(0, len(sealed))
@@ -126,7 +126,8 @@ class TPM2Enrolment:
             raise UsageError(f"PCR {', '.join(map(str, idle))} is not in use: binding to it means nothing")
         return PCRPolicy(bank, values)
 
-    def _spare_last_attempt(self) -> None:
+    def check_attempts(self) -> None:
+        """Whether a PIN may be spent. Raises LockedOutError, or LastAttemptError without consent."""
         figures = lockout(self.tpm)
         if figures.locked:
             raise self._locked_out(0)
