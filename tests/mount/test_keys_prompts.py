@@ -76,7 +76,7 @@ def test_slots_are_tried_first_and_each_refusal_is_one_line(lower: Path, tpm: So
     assert SOFTWARE in lines[0]
     assert lines[1].startswith("fusecrypt: slot 1: the storage key at 0x81000001 differs")
     assert lines[2].startswith("fusecrypt: slot 3: the boot state changed (sha256): PCR 7: expected")
-    assert lines[3] == PIN_PROMPT.rstrip()
+    assert lines[3] == PIN_PROMPT
     assert lines[4].startswith("fusecrypt: the PIN is wrong")
     assert len(lines) == 6
 
