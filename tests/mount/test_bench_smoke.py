@@ -23,20 +23,20 @@ def test_a_run_leaves_a_report_and_nothing_else(open_tmp_path: Path) -> None:
     place, out = open_tmp_path / "place", open_tmp_path / "out"
     place.mkdir()
     arguments = ["--on", str(place), "--out", str(out)]
-    result = bench("--contenders", "fusecrypt,bare", "--workloads", "streams,small,start", *arguments)
+    result = bench("--contenders", "fusecrypt,bare", "--workloads", "streams,small,start,many", *arguments)
     assert result.returncode == 0, result.stderr
     assert list(place.iterdir()) == []
     (path,) = out.glob("*.json")
     data = json.loads(path.read_text())
     assert data["left_out"] == []
     rows = {(row["workload"], row["what"]): row["contenders"] for row in data["rows"]}
-    for row in (("streams", "read, 128 KiB calls"), ("small files", "delete")):
+    for row in (("streams", "read, 128 KiB calls"), ("small files", "delete"), ("listing", "20 files")):
         assert set(rows[row]) == {"fusecrypt", "bare"}
         assert all(contender["median"] > 0 for contender in rows[row].values())
     assert rows["start", "mount to first answer"]["fusecrypt"]["median"] > 0
     assert rows["memory", "peak in streams"]["fusecrypt"]["median"] > 1
     assert "## Small files" in result.stdout
-    assert sorted(file.suffix for file in out.iterdir()) == [".json", ".md", *[".svg"] * 4]
+    assert sorted(file.suffix for file in out.iterdir()) == [".json", ".md", *[".svg"] * 5]
 
 
 def test_a_rival_that_is_absent_is_one_line_and_status_5(open_tmp_path: Path) -> None:
