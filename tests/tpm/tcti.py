@@ -58,6 +58,12 @@ class Recorder(PyTCTI):  # type: ignore[misc] # the base has no types
         self.traffic.append(answer)
         return self.tamper(self._command, answer)
 
+    def aside(self, command: bytes) -> Answer:
+        """Send a command between two others, as another program would."""
+        self._socket.sendall(command)
+        head = self._octets(10)
+        return head + self._octets(int.from_bytes(head[2:6], "big") - 10)
+
     def close_socket(self) -> None:
         """Hang up."""
         self._socket.close()
