@@ -83,12 +83,17 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file under a temporary name, flush it, rename it over ``path``, flush the directory.
 
+    Its owner stays, where this process may give files away.
+
     The temporary name is fixed, so that what an interrupted run left is removed by the next one.
     """
     temporary = path.with_name(path.name + ".tmp")
     with suppress(FileNotFoundError):
         temporary.unlink()
     write_new(temporary, data)
+    with suppress(FileNotFoundError, PermissionError):
+        before = path.stat()
+        os.chown(temporary, before.st_uid, before.st_gid)
     os.replace(temporary, path)
     sync_directory(path.parent)
 

@@ -102,19 +102,13 @@ class WrappedPassphrase:
         return head + self.signature.hex().encode() + self.body
 
 
-def rewrap(data: bytes, old: Secret, new: Secret, salt: bytes = DEFAULT_SALT) -> bytes:
-    """The octets of a version 2 file that holds the same passphrase under a new wrapping passphrase."""
-    with WrappedPassphrase.parse(data, salt).unwrap(old) as passphrase:
-        return WrappedPassphrase.wrap(passphrase, new).encode()
-
-
 def read_wrapped(path: Path, salt: bytes = DEFAULT_SALT) -> WrappedPassphrase:
     """Read a file; OSError or KeyFileError."""
     return WrappedPassphrase.parse(read_small(path, MAX_FILE), salt)
 
 
 def write_wrapped(path: Path, wrapped: WrappedPassphrase) -> None:
-    """Write a file with mode 0600; after a crash it is the old or the new one."""
+    """Write a file, mode 0600, of the same owner as before; after a crash it is the old or the new one."""
     replace_file(path, wrapped.encode())
 
 

@@ -20,6 +20,7 @@ _COMMANDS = {
     "import": "fusecrypt.cli.key.import_:import_",
     "export": "fusecrypt.cli.key.export:export",
     "load": "fusecrypt.cli.key.load:load",
+    "wrap": "fusecrypt.cli.key.wrap:wrap",
 }
 
 

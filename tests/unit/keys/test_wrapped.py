@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from fusecrypt.errors import SecretError
 from fusecrypt.keys.errors import KeyFileError, WrongSecretError
 from fusecrypt.keys.synology import unwrap_export, wrap_export
 from fusecrypt.keys.token import FNEK_SALT, AuthToken
-from fusecrypt.keys.wrapped import WrappedPassphrase, read_wrapped, rewrap, write_wrapped
+from fusecrypt.keys.wrapped import WrappedPassphrase, read_wrapped, write_wrapped
 from tests.golden import DIRECTORY
 from tests.unit.keys.secrets import octets, secret
 
@@ -61,20 +62,15 @@ def test_ecryptfs_utils_open_our_files(record: dict[str, Any], tmp_path: Path) -
     assert run.stdout.rstrip("\n") == record["passphrase"]
 
 
-def test_rewrapped_files_open_both_ways(tmp_path: Path) -> None:
+def test_a_rewritten_file_keeps_its_owner(tmp_path: Path) -> None:
     path = tmp_path / "wrapped"
-    _tool("ecryptfs-wrap-passphrase", path, "mount words\nold")
-    path.write_bytes(rewrap(path.read_bytes(), secret("old"), secret("new")))
-    assert _tool("ecryptfs-unwrap-passphrase", path, "new").stdout == "mount words\n"
-    _tool("ecryptfs-rewrap-passphrase", path, "new\nnewer")
-    assert octets(read_wrapped(path).unwrap(secret("newer"))) == b"mount words"
-
-
-def test_rewrap_makes_version_2_of_version_1() -> None:
-    old = WrappedPassphrase.wrap(secret("p"), secret("w"), version=1).encode()
-    new = WrappedPassphrase.parse(rewrap(old, secret("w"), secret("v")))
-    assert new.version == 2
-    assert octets(new.unwrap(secret("v"))) == b"p"
+    for new in ("old", "new"):
+        write_wrapped(path, WrappedPassphrase.wrap(secret("p"), secret(new)))
+        os.chown(path, 1234, 1234)
+    write_wrapped(path, WrappedPassphrase.wrap(secret("p"), secret("newer")))
+    status = path.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (1234, 1234, 0o600)
+    assert octets(read_wrapped(path).unwrap(secret("newer"))) == b"p"
 
 
 @pytest.mark.parametrize("passphrase", ["sixteen octets..", "short", "s" * 33])
