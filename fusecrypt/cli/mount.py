@@ -15,13 +15,13 @@ from fusecrypt.cli import options as mount_options
 from fusecrypt.cli.options import MountOptions
 from fusecrypt.cli.slot_options import SlotOptions
 from fusecrypt.cli.source_options import Sources, source_options
-from fusecrypt.cli.sources import Request, gather
+from fusecrypt.cli.source_tree import KeyOptions, resolve_tree
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import UnsupportedSystemError, UsageError
 from fusecrypt.mount import lock, spawn
 from fusecrypt.mount.config import MountConfig
 from fusecrypt.native import harden_process
-from fusecrypt.tree.resolve import Options, Resolution, resolve
+from fusecrypt.tree.resolve import Options, Resolution
 from fusecrypt.tree.survey import Walk
 
 
@@ -70,7 +70,8 @@ def mount(
     root_fd = _open_lower(lower, options)
     _check_lock(root_fd, lower, options.tree_options())
     with nullcontext() if foreground else spawn.Daemon() as daemon:
-        resolution = _resolution(Path(lower), root_fd, options, sources, slots)
+        keys = KeyOptions(options, sources, slots)
+        resolution = resolve_tree(Path(lower), Walk(root_fd), keys)
         config = MountConfig(
             lower=os.path.realpath(lower),
             mountpoint=os.path.realpath(mountpoint),
@@ -84,20 +85,6 @@ def mount(
         if daemon is None:
             spawn.become(config, root_fd)
         daemon.serve(config, root_fd)
-
-
-def _resolution(
-    lower: Path, root_fd: int, options: MountOptions, sources: Sources, slots: SlotOptions
-) -> Resolution:
-    """Look at the tree, get at keys, decide how to use them."""
-    walk = Walk(root_fd)
-    keys = gather(Request(sources, slots, options, lower, walk))
-    if keys.read_only:
-        options.fuse.add("ro")
-    resolution = resolve(iter(walk), keys.candidates, options.tree_options())
-    for remark in resolution.remarks:
-        say(remark)
-    return resolution
 
 
 def _open_lower(lower: str, options: MountOptions) -> int:

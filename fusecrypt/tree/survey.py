@@ -11,6 +11,7 @@ from fusecrypt.errors import FormatError
 from fusecrypt.ondisk.ciphers import CipherChoice
 from fusecrypt.ondisk.names import NamePacket, decode_name
 from fusecrypt.tree.headers import find_header
+from fusecrypt.tree.raw import open_quietly
 
 LIMIT = 500_000
 """Entries after which nothing new is expected."""
@@ -74,7 +75,7 @@ class Survey:
     def note_file(self, name: bytes, dir_fd: int) -> None:
         """Look at a regular lower file's header; an empty file says nothing."""
         try:
-            fd = _open_file(name, dir_fd)
+            fd = open_quietly(name, _FILE, dir_fd)
         except OSError:
             self.unreadable += 1
             return
@@ -153,20 +154,12 @@ def survey_steps(root_fd: int) -> Iterator[Survey]:
     yield found
 
 
-def _open_file(name: bytes, dir_fd: int) -> int:
-    """Open for a look that leaves no trace in the access time, where we may."""
-    try:
-        return os.open(name, _FILE | os.O_NOATIME, dir_fd=dir_fd)
-    except PermissionError:
-        return os.open(name, _FILE, dir_fd=dir_fd)
-
-
 def _open_below(root_fd: int, path: tuple[bytes, ...]) -> int:
     """Open a directory one name at a time, so that no symlink is followed."""
-    fd = os.open(b".", _DIRECTORY, dir_fd=root_fd)
+    fd = open_quietly(b".", _DIRECTORY, root_fd)
     for name in path:
         try:
-            below = os.open(name, _DIRECTORY, dir_fd=fd)
+            below = open_quietly(name, _DIRECTORY, fd)
         finally:
             os.close(fd)
         fd = below

@@ -22,6 +22,7 @@ from fusecrypt.tree.files import OpenFile, open_file
 from fusecrypt.tree.names import PlainNames, name_codec
 from fusecrypt.tree.nodes import Node, NodeTable, stale
 from fusecrypt.tree.policy import Policy
+from fusecrypt.tree.raw import open_quietly
 from fusecrypt.tree.sizes import regular_size
 
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
@@ -184,14 +185,15 @@ class Tree:
         """A new descriptor of the lower object, checked to be this one. Raises OSError (ESTALE)."""
         if node.pin >= 0:
             return os.open(by_descriptor(node.pin), flags | os.O_NONBLOCK | os.O_CLOEXEC)
+        open_ = open_quietly if self.policy.read_only else os.open
         if node is self.root:
-            return os.open(b".", flags | os.O_CLOEXEC, dir_fd=self.root_fd)
+            return open_(b".", flags | os.O_CLOEXEC, dir_fd=self.root_fd)
         if node.parent is None:
             if node.file is None:
                 raise stale()
             return os.open(by_descriptor(node.file.fd), flags | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            fd = os.open(node.name, flags | _OPEN_FLAGS, dir_fd=self.directories.fd(node.parent))
+            fd = open_(node.name, flags | _OPEN_FLAGS, dir_fd=self.directories.fd(node.parent))
         except FileNotFoundError:
             raise stale() from None
         if not node.is_same(stat_fd(fd, False)):

@@ -1,0 +1,1 @@
+"""What can be done with a tree without a mount. Knows nothing of words and options, nor of FUSE."""
