@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import click
 import pytest
@@ -48,3 +51,35 @@ def test_a_start_imports_its_own_command_only(words: list[str], absent: list[str
     imported = done.stderr.split("\n")
     assert "fusecrypt.cli.main" in imported
     assert not set(absent) & set(imported)
+
+
+def _leaves(group: click.Group, name: str) -> Iterator[tuple[str, click.Command]]:
+    """All commands that do something, with their full names."""
+    context = click.Context(group)
+    for word in group.list_commands(context):
+        command = group.get_command(context, word)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from _leaves(command, f"{name}{word} ")
+        else:
+            yield f"{name}{word}", command
+
+
+@pytest.mark.parametrize(("name", "command"), tuple(_leaves(key, "key ")), ids=lambda value: str(value))
+def test_each_key_command_and_option_is_described(name: str, command: click.Command) -> None:
+    text = Path(__file__).parents[2].joinpath("docs", "keys.md").read_text()
+    assert re.search(rf"^\| `{name}\b", text, re.MULTILINE), f"docs/keys.md does not describe {name}"
+    options = {each for option in command.params for each in option.opts if each.startswith("--")}
+    assert options
+    for option in options:
+        assert re.search(rf"`{option}\b", text), f"docs/keys.md does not describe {name} {option}"
+
+
+def test_each_option_of_mount_is_described() -> None:
+    text = "".join(
+        Path(__file__).parents[2].joinpath(*p).read_text() for p in (["README.md"], ["docs", "keys.md"])
+    )
+    (command,) = (command for name, command in _leaves(fusecrypt, "") if name == "mount")
+    for option in command.params:
+        for each in option.opts:
+            assert f"`{each}" in text or not each.startswith("-"), f"{each} is not described"
