@@ -65,10 +65,18 @@ def read_secret(path: Path, limit: int) -> Secret:
         os.close(descriptor)
 
 
-def write_new(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
-    """Create a file exclusively and flush it to the disk; FileExistsError if there is one."""
+def write_new(path: Path, data: bytes, *, mode: int = PRIVATE, instead_of: Path | None = None) -> None:
+    """Create a file exclusively and flush it to the disk; FileExistsError if there is one.
+
+    It gets the owner of the file that it will stand ``instead_of``, where this process may: root may be at
+    work for somebody else.
+    """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
+        if instead_of is not None:
+            with suppress(FileNotFoundError, PermissionError):
+                before = instead_of.stat()
+                os.fchown(descriptor, before.st_uid, before.st_gid)
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
@@ -90,10 +98,7 @@ def replace_file(path: Path, data: bytes) -> None:
     temporary = path.with_name(path.name + ".tmp")
     with suppress(FileNotFoundError):
         temporary.unlink()
-    write_new(temporary, data)
-    with suppress(FileNotFoundError, PermissionError):
-        before = path.stat()
-        os.chown(temporary, before.st_uid, before.st_gid)
+    write_new(temporary, data, instead_of=path)
     os.replace(temporary, path)
     sync_directory(path.parent)
 

@@ -80,7 +80,7 @@ class SlotStore:
             if revokes:
                 self._write(self._temporary(self.backup), volume)
             else:
-                _write_anew(self._temporary(self.backup), before.encode())
+                self._write_anew(self._temporary(self.backup), before.encode())
             os.replace(self._temporary(self.backup), self.backup)
             sync_directory(self.path.parent)
             os.replace(self._temporary(self.path), self.path)
@@ -107,21 +107,20 @@ class SlotStore:
 
     def _write(self, path: Path, volume: Volume) -> None:
         """Write a version that is not in use yet, read it back and open it."""
-        _write_anew(path, volume.file.encode())
+        self._write_anew(path, volume.file.encode())
         if not volume.holds_same(SlotFile.parse(read_small(path, MAX_FILE))):
             raise KeyFileError(f"{path} does not hold what was written to it: the disk may be failing")
         volume.tokens()
+
+    def _write_anew(self, path: Path, data: bytes) -> None:
+        with suppress(FileNotFoundError):
+            path.unlink()
+        write_new(path, data, instead_of=self.path)
 
     @staticmethod
     def _temporary(path: Path) -> Path:
         # Fixed names: what a crash left is found, and replaced, by the next change.
         return path.with_name(path.name + ".tmp")
-
-
-def _write_anew(path: Path, data: bytes) -> None:
-    with suppress(FileNotFoundError):
-        path.unlink()
-    write_new(path, data)
 
 
 def distrust(status: os.stat_result) -> str:

@@ -17,6 +17,7 @@ from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.keys.slots.tpm2_spare import SpareEnrolment
+from fusecrypt.keys.tpm.facts import lockout
 from fusecrypt.keys.tpm.parent import name_of
 from fusecrypt.keys.tpm.policy import SignedPolicy, parse_pcrs
 
@@ -113,6 +114,8 @@ def tpm2(
         with open_tpm(access.options.tcti) as tpm:
             enrolment = TPM2Enrolment(tpm, pin, literal, signed, access.options.approvals(), force)
             volume = opened.volume.add(enrolment, checked)
+            if pin and (advice := lockout(tpm).advice):
+                say(advice)
     opened.save(volume, revokes=False)
     say(f"slot {volume.file.slots[-1].id}: TPM{' with a PIN' if pin else ''}")
     if spare:

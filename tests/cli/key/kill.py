@@ -18,7 +18,7 @@ from typing import Any
 
 from fusecrypt.cli.main import main
 
-CALLS = ("open", "write", "writev", "fsync", "replace", "unlink", "rename", "mkdir")
+CALLS = ("open", "write", "writev", "fsync", "replace", "unlink", "rename", "mkdir", "fchown")
 
 
 def arm(step: int) -> None:

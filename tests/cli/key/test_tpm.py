@@ -6,19 +6,13 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from fusecrypt.keys.encrypted import EncryptedBlob
-from fusecrypt.keys.tpm.kernel import KernelAuth, unseal_master
-from fusecrypt.keys.trusted import TPMKey
-from tests import golden
 from tests.cli.key.support import PROGRAM, Bench, opens
 from tests.cli.key.terminal import talk
 from tests.tpm.conftest import SoftwareTPM
 from tests.tpm.test_slot import Signer
-from tests.unit.keys.secrets import secret
 
 LIST = ("list", "--keyslots", "F")
 UNLOCK = ("--keyslots", "F", "--unlock-passfile", "R")
@@ -55,6 +49,7 @@ def test_the_whole_story(pinned: Bench, swtpm: SoftwareTPM, make_tpm: Callable[[
     done = bench.run("add", "tpm2", *UNLOCK, "--pin-file", "N", "--tcti", swtpm.tcti, "--label", "desk")
     assert INSECURE in done.stderr
     assert b"slot 2: TPM with a PIN" in done.stderr
+    assert b"the TPM's lockout auth is empty" in done.stderr
     swtpm.reboot()
     assert result(bench, swtpm, 2, "--pin-file", "N") == "opens"
     # Unlocked by TPM and PIN, without any passphrase.
@@ -219,52 +214,6 @@ def test_a_pin_is_asked_for_on_a_terminal(pinned: Bench, swtpm: SoftwareTPM) -> 
     command[4] = "2"
     status, said = talk(command, answers, cwd=pinned.directory, env=pinned.environment)
     assert status == 0, said
-
-
-@pytest.mark.parametrize("auth", [None, b"00112233445566778899aabbccddeeff00112233"])
-def test_keys_are_exported_for_the_kernel(made: Bench, swtpm: SoftwareTPM, auth: bytes | None) -> None:
-    words = ["export", "lower", "/mnt/upper", *UNLOCK, "--tcti", swtpm.tcti, "--directory", "out"]
-    made.says(*words, status=2)
-    made.path("out").mkdir()
-    if auth:
-        made.path("auth").write_bytes(auth + b"\n")
-        made.secrets["auth"] = auth
-        words += ["--blobauth-file", "auth"]
-        assert "without a newline" in made.says(*words)
-        made.path("auth").write_bytes(auth)
-    done = made.run(*words)
-    assert done.stderr.count(b"fusecrypt: ") >= 6
-    assert done.stderr.index(b"in every boot state") < done.stderr.index(b"was written")
-    lines = done.stdout.decode().splitlines()
-    tree = golden.tree("aes16-fnek")
-    assert tree.fnek is not None
-    content, names = tree.keys[0].signature, tree.fnek.signature
-    assert lines[-1] == (
-        f"mount -i -t ecryptfs -o ecryptfs_sig={content},ecryptfs_fnek_sig={names},ecryptfs_cipher=aes,"
-        f"ecryptfs_key_bytes=16 {made.path('lower').resolve()} /mnt/upper"
-    )
-    assert [line.rpartition("| ")[2].split()[:3] for line in lines[1:2]] == [["keyctl", "padd", "trusted"]]
-    out = made.path("out")
-    key = TPMKey.parse_text((out / "fusecrypt-master.trusted").read_bytes())
-    with swtpm.open() as tpm:
-        kernel_auth = KernelAuth(secret(bytes.fromhex(auth.decode())) if auth else None)
-        master = unseal_master(tpm, key, kernel_auth)
-    for sig in (content, names):
-        token = EncryptedBlob.parse((out / f"{sig}.encrypted").read_bytes()).token(bytes.fromhex(sig), master)
-        assert token.sig == sig
-    assert all(path.stat().st_mode & 0o777 == 0o600 for path in out.iterdir())
-    assert "File exists" in made.says(*words, status=1)
-
-
-def test_keys_are_exported_for_other_tools(made: Bench, swtpm: SoftwareTPM, tmp_path: Path) -> None:
-    made.path("out").mkdir()
-    words = ("export", "lower", *UNLOCK, "--tcti", swtpm.tcti, "--directory", "out", "--format", "tss2")
-    made.run(*words)
-    pem = (tmp_path / "out" / "fusecrypt-master.pem").read_bytes()
-    with swtpm.open() as tpm:
-        assert len(unseal_master(tpm, TPMKey.parse_text(pem), KernelAuth())) == 32
-    assert len(list((tmp_path / "out").iterdir())) == 3
-    assert "not beside it" in made.says("export", *UNLOCK, "--tcti", swtpm.tcti, status=2)
 
 
 def test_without_a_tpm(made: Bench, swtpm: SoftwareTPM) -> None:

@@ -62,6 +62,14 @@ def test_an_addition_keeps_the_version_before(store: SlotStore) -> None:
     assert SlotFile.parse(store.backup.read_bytes()) == VOLUME.file
 
 
+@pytest.mark.parametrize("revokes", [False, True])
+def test_a_file_that_root_changes_stays_its_owners(store: SlotStore, revokes: bool) -> None:
+    os.chown(store.path, 1234, 1235)
+    store.save(VOLUME.add(THIRD), VOLUME.file, revokes=revokes)
+    for path in (store.path, store.backup):
+        assert (path.stat().st_uid, path.stat().st_gid) == (1234, 1235)
+
+
 def test_a_removal_leaves_no_version_that_the_secret_opens(store: SlotStore) -> None:
     volume = VOLUME.add(THIRD)
     store.save(volume, VOLUME.file, revokes=False)
@@ -173,7 +181,7 @@ def test_killed_at_any_step_the_file_opens_with_old_or_new_secrets(
 def test_a_write_that_does_not_read_back_changes_nothing(
     store: SlotStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lose(path: Path, data: bytes) -> None:
+    def lose(path: Path, data: bytes, **_: Any) -> None:
         path.write_bytes(data.replace(b'"seq":3', b'"seq":2'))
 
     monkeypatch.setattr(slotstore, "write_new", lose)
