@@ -18,9 +18,7 @@ from fusecrypt.native import Secret
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--passfile", metavar="FILE", help="A new file's mount passphrase: FILE's first line.")
-@click.option(
-    "--unlock-passfile", metavar="FILE", help="What opens a file that is there: FILE's first line."
-)
+@click.option("--unlock-passfile", metavar="FILE", help="What opens a file that is there: FILE's first line.")
 @click.option("--new-passfile", metavar="FILE", help="The new wrapping passphrase: FILE's first line.")
 def wrap(file: Path, passfile: str | None, unlock_passfile: str | None, new_passfile: str | None) -> None:
     """Write a wrapped-passphrase FILE of ecryptfs-utils, or wrap the one that is there anew.
