@@ -15,7 +15,6 @@ from pathlib import Path
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.crypto import random_secret
 from fusecrypt.keys.encrypted import EncryptedBlob
-from fusecrypt.keys.files import write_new
 from fusecrypt.keys.token import AuthToken
 from fusecrypt.keys.tpm.kernel import seal_master
 from fusecrypt.keys.tpm.session import TPM
@@ -45,14 +44,6 @@ class KernelKeys:
         """File names and their octets: what ``keyctl pipe`` would print for each key."""
         blobs = {f"{sig.hex()}.encrypted": blob.text().encode() for sig, blob in self.keys}
         return {f"{self.name}.trusted": self.trusted.encode().hex().encode(), **blobs}
-
-    def write(self, directory: Path) -> list[Path]:
-        """Write the files, each new and with mode 0600; FileExistsError if one is there."""
-        paths = []
-        for name, data in self.files().items():
-            write_new(directory / name, data)
-            paths.append(directory / name)
-        return paths
 
     def commands(self, directory: Path, auth_file: Path | None = None) -> list[str]:
         """Shell lines that load the keys into the user keyring.
@@ -92,15 +83,3 @@ def export_kernel(
             (sig, EncryptedBlob.seal(token.key, master, f"trusted:{name}")) for sig, token in unique.items()
         )
     return KernelKeys(name, trusted, keys)
-
-
-def mount_line(
-    lower: Path, mount_point: Path, content: AuthToken, names: AuthToken | None, cipher: str, key_bytes: int
-) -> str:
-    """The command that mounts the tree with the kernel's eCryptfs; ``-i`` asks no mount.ecryptfs."""
-    options = [f"ecryptfs_sig={content.sig}"]
-    if names is not None:
-        options.append(f"ecryptfs_fnek_sig={names.sig}")
-    options += [f"ecryptfs_cipher={cipher}", f"ecryptfs_key_bytes={key_bytes}"]
-    places = f"{shlex.quote(str(lower))} {shlex.quote(str(mount_point))}"
-    return f"mount -i -t ecryptfs -o {','.join(options)} {places}"

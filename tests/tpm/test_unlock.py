@@ -12,7 +12,7 @@ import pytest
 from fusecrypt.errors import SecretError, UsageError
 from fusecrypt.keys.encrypted import EncryptedBlob
 from fusecrypt.keys.errors import SlotError, WrongSecretError
-from fusecrypt.keys.export import export_kernel, mount_line
+from fusecrypt.keys.export import export_kernel
 from fusecrypt.keys.slotfile import CONTENT, NAMES
 from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import MistypedRecoveryKeyError, RecoveryEnrolment, write_key
@@ -134,19 +134,16 @@ def test_a_pin_is_spent_on_one_slot(tpm: TPM) -> None:
 
 
 @pytest.mark.parametrize("auth", [None, bytes(range(1, 21))])
-def test_exported_keys_are_the_existing_ones(tpm: TPM, tmp_path: Path, auth: bytes | None) -> None:
+def test_exported_keys_are_the_existing_ones(tpm: TPM, auth: bytes | None) -> None:
     blobauth = None if auth is None else secret(auth)
     exported = export_kernel(tpm, [FEKEK, FNEK, FEKEK], name="master", blobauth=blobauth)
-    paths = exported.write(tmp_path)
-    assert all(path.stat().st_mode & 0o777 == 0o600 for path in paths)
-    with pytest.raises(FileExistsError):
-        exported.write(tmp_path)
-    trusted = TPMKey.parse_text((tmp_path / "master.trusted").read_bytes())
+    files = exported.files()
+    trusted = TPMKey.parse_text(files["master.trusted"])
     assert TPMKey.parse_text(exported.tss2().encode()) == trusted
     master = unseal_master(tpm, trusted, KernelAuth(blobauth=blobauth))
     assert master != VOLUME.key
     for token in (FEKEK, FNEK):
-        blob = EncryptedBlob.parse((tmp_path / f"{token.sig}.encrypted").read_bytes())
+        blob = EncryptedBlob.parse(files[f"{token.sig}.encrypted"])
         assert blob.master == "trusted:master"
         assert blob.token(token.signature, master).key == token.key
 
@@ -155,7 +152,9 @@ def test_the_printed_lines_keep_payloads_out_of_arguments(tpm: TPM, tmp_path: Pa
     directory = tmp_path / "with 'quotes' and blanks"
     directory.mkdir()
     exported = export_kernel(tpm, [FEKEK], name="master", blobauth=secret("x" * 20))
-    exported.write(directory)
+    files = exported.files()
+    for name, data in files.items():
+        (directory / name).write_bytes(data)
     auth_file = directory / "auth"
     auth_file.write_text((b"x" * 20).hex())
     fake = tmp_path / "bin" / "keyctl"
@@ -166,7 +165,6 @@ def test_the_printed_lines_keep_payloads_out_of_arguments(tpm: TPM, tmp_path: Pa
     script = "set -e\n" + "\n".join(exported.commands(directory, auth_file))
     environment = {"PATH": f"{fake.parent}:{os.environ['PATH']}", "OUT": str(out)}
     subprocess.run(["sh", "-c", script], check=True, env=environment, timeout=60)
-    files = exported.files()
     assert out.read_text().splitlines() == [
         "link @u @s",
         "padd trusted master @u",
@@ -182,10 +180,3 @@ def test_exports_that_cannot_be(tpm: TPM) -> None:
             export_kernel(tpm, [FEKEK], name=name)
     with pytest.raises(SecretError):
         export_kernel(tpm, [FEKEK], blobauth=secret("short"))
-
-
-def test_the_mount_line_names_both_keys() -> None:
-    line = mount_line(Path("/a b"), Path("/m"), FEKEK, FNEK, "aes", 16)
-    assert line.startswith(f"mount -i -t ecryptfs -o ecryptfs_sig={FEKEK.sig},ecryptfs_fnek_sig={FNEK.sig},")
-    assert line.endswith("ecryptfs_cipher=aes,ecryptfs_key_bytes=16 '/a b' /m")
-    assert "fnek" not in mount_line(Path("/a"), Path("/m"), FEKEK, None, "aes", 16)

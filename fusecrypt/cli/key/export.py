@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from fusecrypt.cli import secrets as inputs
 from fusecrypt.cli.key.access import Access, unlocking
-from fusecrypt.cli.key.trees import beside, each_alone, resolved, walked
+from fusecrypt.cli.key.trees import beside, resolved, walked
 from fusecrypt.cli.terminal import say
 from fusecrypt.cli.unlock import open_tpm
 from fusecrypt.errors import SecretError
-from fusecrypt.keys.export import DEFAULT_NAME, GIVES_UP, KernelKeys, export_kernel, mount_line
+from fusecrypt.keys.export import DEFAULT_NAME, GIVES_UP, KernelKeys, export_kernel
 from fusecrypt.keys.files import write_new
-from fusecrypt.keys.token import AuthToken
+from fusecrypt.keys.slotfile import CONTENT, NAMES
 from fusecrypt.keys.tpm.kernel import read_auth
+from fusecrypt.keys.volume import VolumeToken
 from fusecrypt.native import Secret
+from fusecrypt.tree.policy import Policy
+from fusecrypt.tree.resolve import Candidates
 
 
 @click.command()
@@ -56,11 +60,11 @@ def export(
     opened = access.open()
     if not opened.volume.intact:
         raise SecretError("keys of a file that was tampered with are not exported")
-    tokens = [held.token for held in opened.volume.tokens()]
-    line = _mount_line(lower, mountpoint or lower, tokens)
+    held = opened.volume.tokens()
+    line = _mount_line(lower, mountpoint or lower, held)
     auth = _blobauth(blobauth_file) if blobauth_file else None
     with open_tpm(access.options.tcti) as tpm:
-        exported = export_kernel(tpm, tokens, name=name, blobauth=auth)
+        exported = export_kernel(tpm, [each.token for each in held], name=name, blobauth=auth)
     directory = directory.resolve()
     files = exported.files() if form == "kernel" else _tss2_files(exported)
     _write(directory, files)
@@ -80,19 +84,38 @@ def _blobauth(path: str) -> Secret:
         return read_auth(text)
 
 
-def _mount_line(lower: Path, mountpoint: Path, tokens: Iterable[AuthToken]) -> str:
-    """How the kernel mounts the tree with these keys. Raises KeyNotFoundError if they do not fit it."""
+def _mount_line(lower: Path, mountpoint: Path, held: Sequence[VolumeToken]) -> str:
+    """The command that mounts the tree with the kernel's eCryptfs; ``-i`` asks no mount.ecryptfs.
+
+    Raises KeyNotFoundError if the keys do not fit the tree.
+    """
     with walked(lower) as walk:
-        policy, _ = resolved(walk, each_alone(tokens))
-    names = policy.names.token if policy.names else None
-    return mount_line(
-        lower.resolve(),
-        mountpoint.resolve(),
-        policy.content[0],
-        names,
-        policy.cipher.spec.name,
-        policy.cipher.key_bytes,
-    )
+        policy, _ = resolved(walk, [_candidates(held)])
+    places = f"{shlex.quote(str(lower.resolve()))} {shlex.quote(str(mountpoint.resolve()))}"
+    return f"mount -i -t ecryptfs -o {kernel_options(policy)} {places}"
+
+
+def kernel_options(policy: Policy) -> str:
+    """What the kernel's eCryptfs is told to use a tree in the same way."""
+    words = [f"ecryptfs_sig={token.sig}" for token in policy.content]
+    if policy.names:
+        words.append(f"ecryptfs_fnek_sig={policy.names.token.sig}")
+    words += [f"ecryptfs_cipher={policy.cipher.spec.name}", f"ecryptfs_key_bytes={policy.cipher.key_bytes}"]
+    if policy.names and policy.names.cipher != policy.cipher:
+        cipher = policy.names.cipher
+        words += [f"ecryptfs_fn_cipher={cipher.spec.name}", f"ecryptfs_fn_key_bytes={cipher.key_bytes}"]
+    if policy.xattr_metadata:
+        words.append("ecryptfs_xattr_metadata")
+    return ",".join(words)
+
+
+def _candidates(held: Sequence[VolumeToken]) -> Candidates:
+    """The keys as a mount takes them: their uses in the file decide where the tree does not."""
+    tokens = tuple(each.token for each in held)
+    content = [each.token for each in held if CONTENT in each.use]
+    names = [each.token for each in held if NAMES in each.use]
+    first = (content or tokens)[0]
+    return Candidates(first, (names or [first])[0], tokens)
 
 
 def _tss2_files(exported: KernelKeys) -> dict[str, bytes]:
