@@ -16,7 +16,7 @@ from tests.mount.support import PASSPHRASE, fails, mounted, run, wait_for_end
 
 DOCUMENTED = 1.0
 """Seconds after which what one shared mount did shows in another."""
-SLACK = 0.5
+SLACK = 1.0
 """Seconds for this machine to come round to it."""
 
 XATTR = ("-o", "ecryptfs_xattr_metadata")

@@ -53,7 +53,7 @@ def test_each_figure_is_of_all_octets_over_enough_time() -> None:
 
     rate = crypto._rate(work, 1 << 20, 0.02)
     assert seen[-1] >= 10
-    assert 300 < rate < 1000  # MiB in rounds of a millisecond and a little more
+    assert 50 < rate < 1000  # MiB in rounds of a millisecond, and more on a busy machine
 
 
 def test_every_case_gives_a_sample_of_every_contender(results: Results) -> None:
