@@ -5,10 +5,12 @@ What the lane is and does stands in native/fusecrypt.h.
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from fusecrypt._native import ffi, lib
-from fusecrypt.native import FileKey, Names, check
+from fusecrypt.native import KEY_BYTES, FileKey, Names, Secret, check, octets_of
 
 
 class LaneFile:
@@ -83,6 +85,23 @@ class LaneFile:
         self._file.born_ns = -1 if mtime_ns is None else mtime_ns
 
 
+class Hole(NamedTuple):
+    """Where the FEK stands in a header, encrypted: ``n`` octets from ``at``; its FEKEK, if it is known."""
+
+    at: int
+    n: int
+    fekek: Secret | None
+
+
+class OpenRecord(NamedTuple):
+    """A file that the lane had open: a descriptor that is the caller's now, and how often it is open."""
+
+    fd: int
+    opens: int
+    writable: bool
+    born: int | None
+
+
 class Record(NamedTuple):
     """An object with one link that the kernel refers to; see fc_record in native/fusecrypt.h."""
 
@@ -97,6 +116,7 @@ class Record(NamedTuple):
     generation: int
     pin: int
     name: bytes
+    open: OpenRecord | None = None
 
 
 LANE_IDLE: int = lib.FC_LANE_IDLE
@@ -186,9 +206,11 @@ class Lane:
             return None
         r = record[0]
         stamp = None if r.stamp_size < 0 else (r.stamp_mtime, r.stamp_ctime, r.stamp_size)
+        born = None if r.born_ns < 0 else r.born_ns
+        opened = None if r.fd < 0 else OpenRecord(r.fd, r.opens, bool(r.writable), born)
         return Record(
             r.number, r.dev, r.ino, r.parent, r.lookups, r.shown, stamp, r.kind, r.generation, r.pin,
-            ffi.string(name),
+            ffi.string(name), opened,
         )  # fmt: skip
 
     def find(self, dev: int, ino: int) -> int | None:
@@ -200,13 +222,35 @@ class Lane:
         mtime, ctime, size = record.stamp or (0, 0, -1)
         fields = (
             record.number, record.dev, record.ino, record.parent, record.lookups, record.shown, mtime, ctime,
-            size, record.kind, record.generation, record.pin,
+            size, record.kind, record.generation, record.pin, -1,
         )  # fmt: skip
         return bool(lib.fc_lane_give(self._lane, (fields,), record.name) == 0)
 
-    def open(self, file: LaneFile, by_root: bool) -> int:
+    def open(self, number: int, file: LaneFile, by_root: bool) -> int:
         """A handle (above 0) through which the kernel reads and writes a file that ``file()`` named."""
-        return check(lib.fc_lane_open(self._lane, file._file, by_root))
+        return check(lib.fc_lane_open(self._lane, number, file._file, by_root))
+
+    def handle(self, handle: int) -> tuple[int, bool]:
+        """The number of the object behind a handle (0: there is none), and its ``by_root``."""
+        by_root = ffi.new("int *")
+        return int(lib.fc_lane_handle(self._lane, handle, by_root)), bool(by_root[0])
+
+    def form(self, octets: bytes, holes: Sequence[Hole], which: int, code: int, key_bytes: int) -> bool:
+        """Tell of a form of header with those octets, but for size, marker and holes (in their order); files
+        are opened by the FEK in hole ``which``, of that cipher. False if no more are taken."""
+        places = ffi.new(
+            "fc_hole[]",
+            [(h.at, h.n, ffi.NULL if h.fekek is None else octets_of(h.fekek, KEY_BYTES)) for h in holes],
+        )
+        result = lib.fc_lane_form(self._lane, octets, len(octets), places, len(holes), which, code, key_bytes)
+        if result == -errno.ENOSPC:
+            return False
+        check(result)
+        return True
+
+    def may_create(self) -> None:
+        """Let the lane make files, with headers of the form that was told first."""
+        lib.fc_lane_may_create(self._lane)
 
     def close(self, handle: int) -> None:
         lib.fc_lane_close(self._lane, handle)

@@ -124,7 +124,7 @@ class Secret:
         raise TypeError("a secret cannot be copied or pickled")
 
 
-def _octets(secret: Secret, n: int) -> Any:
+def octets_of(secret: Secret, n: int) -> Any:
     """The address of a secret that has at least ``n`` octets."""
     if len(secret) < n:
         raise ValueError(f"the key has {len(secret)} octets, {n} are needed")
@@ -143,7 +143,7 @@ def passphrase_key(passphrase: Secret, salt: bytes) -> Secret:
 def signature(key: Secret) -> bytes:
     """The signature (8 octets) that names a FEKEK or FNEK: the beginning of its SHA-512."""
     out = ffi.new("uint8_t[]", SIGNATURE_BYTES)
-    check(lib.fc_signature(_octets(key, KEY_BYTES), out))
+    check(lib.fc_signature(octets_of(key, KEY_BYTES), out))
     return bytes(ffi.buffer(out))
 
 
@@ -153,7 +153,7 @@ def name_prefix(key: Secret, n: int) -> bytes:
     Zero octets are replaced by 0x42, since the first zero octet marks the beginning of the name.
     """
     out = ffi.new("uint8_t[]", max(n, 0))
-    check(lib.fc_name_prefix(_octets(key, KEY_BYTES), out, n))
+    check(lib.fc_name_prefix(octets_of(key, KEY_BYTES), out, n))
     return bytes(ffi.buffer(out))
 
 
@@ -194,7 +194,7 @@ class Cipher:
     def __init__(self, code: int, key_bytes: int, key: Secret) -> None:
         self.block_size: int = check(lib.fc_block_size(code, key_bytes))
         out = ffi.new("fc_cipher **")
-        check(lib.fc_cipher_new(code, key_bytes, _octets(key, key_bytes), out))
+        check(lib.fc_cipher_new(code, key_bytes, octets_of(key, key_bytes), out))
         self._cipher = ffi.gc(out[0], lib.fc_cipher_free)
 
     def encrypt(self, data: bytes) -> bytes:
@@ -226,7 +226,7 @@ class Names:
         if len(signature) != SIGNATURE_BYTES:
             raise ValueError(f"a signature has {SIGNATURE_BYTES} octets")
         out = ffi.new("fc_names **")
-        check(lib.fc_names_new(code, key_bytes, _octets(fnek, KEY_BYTES), signature, out))
+        check(lib.fc_names_new(code, key_bytes, octets_of(fnek, KEY_BYTES), signature, out))
         self._names = ffi.gc(out[0], lib.fc_names_free)
 
     def length(self, n: int) -> int:
@@ -293,7 +293,7 @@ class FileKey:
     def from_secret(cls, code: int, key_bytes: int, fek: Secret) -> FileKey:
         """A FEK that is known."""
         out = ffi.new("fc_file_key **")
-        check(lib.fc_file_key_new(code, key_bytes, _octets(fek, key_bytes), out))
+        check(lib.fc_file_key_new(code, key_bytes, octets_of(fek, key_bytes), out))
         return cls(code, key_bytes, out[0])
 
     @classmethod
@@ -304,14 +304,14 @@ class FileKey:
         otherwise. A wrong FEKEK is not noticed: the format has no check value.
         """
         out = ffi.new("fc_file_key **")
-        pointer = _octets(fekek, KEY_BYTES)
+        pointer = octets_of(fekek, KEY_BYTES)
         check(lib.fc_file_key_unwrap(code, key_bytes, pointer, wrapped, len(wrapped), out))
         return cls(code, key_bytes, out[0])
 
     def wrap(self, fekek: Secret, n: int) -> bytes:
         """The ``n`` octets that :meth:`unwrap` takes."""
         out = ffi.new("uint8_t[]", n)
-        check(lib.fc_file_key_wrap(self._key, _octets(fekek, KEY_BYTES), out, n))
+        check(lib.fc_file_key_wrap(self._key, octets_of(fekek, KEY_BYTES), out, n))
         return bytes(ffi.buffer(out))
 
     def close(self) -> None:

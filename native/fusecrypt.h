@@ -240,6 +240,9 @@ typedef struct {
     uint32_t kind;                                /* S_IFMT bits */
     uint32_t generation;
     int32_t pin; /* a descriptor (O_PATH) of an object without a link, or -1 */
+    int32_t fd;  /* of an open file, or -1; and what belongs to it: */
+    int32_t opens, writable;
+    int64_t born_ns;
 } fc_record;
 
 /*
@@ -263,6 +266,21 @@ int fc_lane_new(const fc_lane_config *config, fc_lane **out);
 void fc_lane_free(fc_lane *);
 /* Take requests from this device (set not to block) from now on. One lane of a process can. */
 int fc_lane_attach(fc_lane *, int fd);
+/*
+ * A form is a header with holes: all headers in a tree are of few forms. Size and marker are two holes,
+ * the FEK as each packet holds it (`n` octets from `at`) another. A file whose header is of a known form
+ * is opened by the lane.
+ */
+#define FC_FORM_PACKETS 8
+typedef struct {
+    uint16_t at, n;
+    const uint8_t *fekek; /* FC_KEY octets, copied; NULL: not known */
+} fc_hole;
+/* `code` and `key_bytes` are of the FEK in hole `which`. -ENOSPC: no more forms are taken. */
+int fc_lane_form(fc_lane *, const uint8_t *octets, size_t n, const fc_hole *holes, size_t count, size_t which,
+                 int code, size_t key_bytes);
+/* New files get the header that was told first. */
+void fc_lane_may_create(fc_lane *);
 /* How many requests came through libfuse's place; 0 after the first: this pyfuse3 cannot be served. */
 uint64_t fc_lane_received(void);
 
@@ -292,9 +310,11 @@ int fc_lane_give(fc_lane *, const fc_record *, const char *name);
 /* Objects of the lane's own. */
 uint64_t fc_lane_count(const fc_lane *);
 
-/* A handle for an open file: its number (above 0), or -errno. */
-int64_t fc_lane_open(fc_lane *, fc_file *, int by_root);
+/* A handle for an open file of the caller's: its number (above 0), or -errno. */
+int64_t fc_lane_open(fc_lane *, uint64_t number, fc_file *, int by_root);
 void fc_lane_close(fc_lane *, uint64_t handle);
+/* Whose handle it is: the object's number, or 0; by_root as it was given. */
+uint64_t fc_lane_handle(const fc_lane *, uint64_t handle, int *by_root);
 /* The descriptor behind a directory handle of the lane's own, or -EBADF. */
 int fc_lane_listing_fd(const fc_lane *, uint64_t handle);
 

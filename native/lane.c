@@ -97,6 +97,12 @@ answer(struct lane_request *q)
         return lane_readdirplus(q);
     case FUSE_RELEASEDIR:
         return lane_releasedir(q);
+    case FUSE_OPEN:
+        return lane_open(q);
+    case FUSE_CREATE:
+        return lane_create(q);
+    case FUSE_RELEASE:
+        return lane_release(q);
     case FUSE_READ:
         return lane_read(q);
     case FUSE_WRITE:
@@ -254,6 +260,7 @@ fc_lane_free(fc_lane *lane)
         munmap(lane->data, LANE_BUFFER);
     lane_listings_free(lane);
     lane_drop_all(&lane->nodes);
+    lane_forms_free(lane);
     free(lane->handles);
     free(lane);
 }
@@ -271,7 +278,7 @@ fc_lane_attach(fc_lane *lane, int fd)
 int
 fc_lane_mark(fc_lane *lane, uint64_t number, uint64_t dev, uint64_t ino, uint32_t kind)
 {
-    const fc_record mark = {.number = number, .dev = dev, .ino = ino, .kind = kind, .pin = -1};
+    const fc_record mark = {.number = number, .dev = dev, .ino = ino, .kind = kind, .pin = -1, .fd = -1};
     struct lane_node *node = lane_add(&lane->nodes, &mark, "", 0);
     if (!node)
         return -ENOMEM;
@@ -307,8 +314,29 @@ void
 fc_lane_file(fc_lane *lane, uint64_t number, fc_file *file)
 {
     struct lane_node *node = find_theirs(lane, number);
-    if (node)
-        node->file = file;
+    if (!node)
+        return;
+    node->file = file;
+    /* Handles that were given out here go on with the caller's file. */
+    for (size_t i = 0; file && i < lane->handle_count; i++) {
+        if (lane->handles[i].number == number)
+            lane->handles[i].file = file;
+    }
+}
+
+/* What the caller needs to go on with an open file of ours; its handles wait for fc_lane_file(). */
+static void
+hand_over(fc_lane *lane, struct lane_node *node, fc_record *out)
+{
+    const struct lane_open *open = (const struct lane_open *)node->file;
+    out->fd = fcntl(open->file.lower.fd, F_DUPFD_CLOEXEC, 0);
+    out->opens = (int32_t)open->opens;
+    out->writable = open->writable;
+    out->born_ns = open->file.born_ns;
+    for (size_t i = 0; i < lane->handle_count; i++) {
+        if (lane->handles[i].number == node->r.number)
+            lane->handles[i].file = NULL;
+    }
 }
 
 int
@@ -323,6 +351,8 @@ fc_lane_take(fc_lane *lane, uint64_t number, fc_record *out, char *name)
     if (error)
         return error;
     node->r.pin = -1; /* the caller's now */
+    if (node->file)
+        hand_over(lane, node, out);
     lane_drop(&lane->nodes, node);
     return 0;
 }
@@ -355,10 +385,10 @@ fc_lane_count(const fc_lane *lane)
 /* ---- Handles ------------------------------------------------------------------------------------ */
 
 int64_t
-fc_lane_open(fc_lane *lane, fc_file *file, int by_root)
+fc_lane_open(fc_lane *lane, uint64_t number, fc_file *file, int by_root)
 {
     size_t i = lane->first_free;
-    while (i < lane->handle_count && lane->handles[i].file)
+    while (i < lane->handle_count && lane->handles[i].number)
         i++;
     if (i == lane->handle_count) {
         size_t more = lane->handle_count ? 2 * lane->handle_count : 64;
@@ -369,7 +399,7 @@ fc_lane_open(fc_lane *lane, fc_file *file, int by_root)
         lane->handles = grown;
         lane->handle_count = more;
     }
-    lane->handles[i] = (struct lane_handle){file, by_root};
+    lane->handles[i] = (struct lane_handle){file, number, by_root};
     lane->first_free = i + 1;
     return (int64_t)i + 1;
 }
@@ -382,4 +412,13 @@ fc_lane_close(fc_lane *lane, uint64_t handle)
     lane->handles[handle - 1] = (struct lane_handle){0};
     if (handle - 1 < lane->first_free)
         lane->first_free = handle - 1;
+}
+
+uint64_t
+fc_lane_handle(const fc_lane *lane, uint64_t handle, int *by_root)
+{
+    if (handle < 1 || handle > lane->handle_count)
+        return 0;
+    *by_root = lane->handles[handle - 1].by_root;
+    return lane->handles[handle - 1].number;
 }

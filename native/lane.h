@@ -4,6 +4,7 @@
 
 #include "fusecrypt.h"
 
+#include <limits.h>
 #include <linux/fuse.h>
 #include <sys/uio.h>
 
@@ -18,7 +19,7 @@ struct lane_node {
     fc_record r;
     int theirs;
     int dir_fd;    /* a directory's descriptor for *at calls, or -1; theirs is not to be closed */
-    fc_file *file; /* theirs: while it is open */
+    fc_file *file; /* while it is open; of ours the head of a struct lane_open */
     char name[];   /* ours: the lower name, ended by NUL */
 };
 
@@ -44,9 +45,20 @@ void lane_drop_all(struct lane_nodes *);
 #define LANE_MAX_SIZE ((uint64_t)INT64_MAX - ((uint64_t)1 << 49))
 
 struct lane_handle {
-    fc_file *file; /* NULL: not in use */
-    int by_root;   /* whose writes leave set-id bits alone */
+    fc_file *file;   /* NULL: not to be used by the lane */
+    uint64_t number; /* of the object, 0: no such handle */
+    int by_root;     /* whose writes leave set-id bits alone */
 };
+
+/* An open file of ours. */
+struct lane_open {
+    fc_file file; /* first, so that the node's pointer leads here */
+    fc_file_key *key;
+    uint32_t opens;
+    int writable;
+};
+
+struct lane_forms;
 
 #define LANE_DIRECTORIES 256 /* descriptors of directories of ours that are kept open */
 
@@ -58,6 +70,8 @@ struct fc_lane {
     struct lane_nodes nodes;
     struct lane_handle *handles;
     size_t handle_count, first_free; /* no handle below first_free is free */
+    struct lane_forms *forms;
+    int may_create;
     struct lane_listing **listings;
     size_t listing_count;
     uint64_t open_directories[LANE_DIRECTORIES]; /* numbers, the oldest at `oldest_directory` */
@@ -100,6 +114,21 @@ int lane_opendir(struct lane_request *);
 int lane_readdirplus(struct lane_request *);
 int lane_releasedir(struct lane_request *);
 
+/* ---- lane_forms.c: headers of known forms ---------------------------------------------------------- */
+
+void lane_forms_free(fc_lane *);
+/* The key of a header, whose size and marker go into *file; NULL if it is of no known form. */
+fc_file_key *lane_unlock(const fc_lane *, const uint8_t *header, size_t n, fc_file *file);
+/* Give an empty lower file a header and a key, NULL if that fails. */
+fc_file_key *lane_initialise(fc_lane *, int fd, fc_file *file);
+
+/* ---- lane_open.c: files of ours while they are open ------------------------------------------------ */
+
+void lane_close_file(struct lane_node *);
+int lane_open(struct lane_request *);
+int lane_create(struct lane_request *);
+int lane_release(struct lane_request *);
+
 /* The file, if the lane may use it now, or NULL. */
 fc_file *lane_usable(fc_file *);
 
@@ -110,6 +139,10 @@ fc_file *lane_usable(fc_file *);
  * that takes more than a look.
  */
 int lane_enter(fc_lane *, uint64_t parent, int dir_fd, const char *lower, struct fuse_entry_out *);
+/* The lower name of an upper one; its length, or -1. */
+ssize_t lane_lower_name(const fc_lane *, const char *name, char lower[NAME_MAX + 1]);
+struct fuse_entry_out lane_entry_of(const fc_lane *, const struct lane_node *, const fc_stat *,
+                                    uint64_t size);
 
 int lane_lookup(struct lane_request *);
 int lane_getattr(struct lane_request *);

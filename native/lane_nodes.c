@@ -110,6 +110,8 @@ close_descriptors(struct lane_node *node)
         close(node->r.pin);
     if (node->dir_fd >= 0 && !node->theirs)
         close(node->dir_fd);
+    if (node->file && !node->theirs)
+        lane_close_file(node);
 }
 
 void

@@ -63,8 +63,8 @@ reply_attributes(struct lane_request *q, const struct lane_node *node, const fc_
 }
 
 /* An entry; without a node it says that there is no such name. */
-static struct fuse_entry_out
-entry_of(const fc_lane *lane, const struct lane_node *node, const fc_stat *st, uint64_t size)
+struct fuse_entry_out
+lane_entry_of(const fc_lane *lane, const struct lane_node *node, const fc_stat *st, uint64_t size)
 {
     const uint64_t valid = lane->config.valid_ns;
     struct fuse_entry_out out = {
@@ -83,9 +83,8 @@ entry_of(const fc_lane *lane, const struct lane_node *node, const fc_stat *st, u
 
 /* ---- Looking below ------------------------------------------------------------------------------ */
 
-/* The lower name of an upper one; its length, or -1. */
-static ssize_t
-lower_name(const fc_lane *lane, const char *name, char lower[NAME_MAX + 1])
+ssize_t
+lane_lower_name(const fc_lane *lane, const char *name, char lower[NAME_MAX + 1])
 {
     size_t n = strlen(name);
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strchr(name, '/'))
@@ -164,6 +163,7 @@ enter(fc_lane *lane, uint64_t parent, const char *lower, const fc_stat *st, int6
             .shown = -1,
             .stamp_size = -1,
             .kind = st->mode & S_IFMT,
+            .fd = -1,
             .pin = -1,
         };
         if (st->ino <= FUSE_ROOT_ID || lane_by_number(&lane->nodes, st->ino))
@@ -173,7 +173,7 @@ enter(fc_lane *lane, uint64_t parent, const char *lower, const fc_stat *st, int6
             return NULL;
     }
     node->r.lookups++;
-    if (S_ISREG(st->mode)) {
+    if (S_ISREG(st->mode) && !node->file) {
         /* While it knows an inode, the kernel believes no size but its own: this is another one. */
         if (lane->config.owns_sizes && node->r.shown >= 0 && node->r.shown != size)
             node->r.generation++;
@@ -193,7 +193,7 @@ lane_enter(fc_lane *lane, uint64_t parent, int dir_fd, const char *lower, struct
     const struct lane_node *node = enter(lane, parent, lower, &st, size);
     if (!node)
         return -1;
-    *out = entry_of(lane, node, &st, (uint64_t)size);
+    *out = lane_entry_of(lane, node, &st, (uint64_t)size);
     return 0;
 }
 
@@ -204,12 +204,12 @@ lane_lookup(struct lane_request *q)
     const char *name = lane_name(q, 0);
     int dir_fd = lane_directory_fd(lane, q->in->nodeid);
     char lower[NAME_MAX + 1];
-    if (!name || dir_fd < 0 || lower_name(lane, name, lower) < 0)
+    if (!name || dir_fd < 0 || lane_lower_name(lane, name, lower) < 0)
         return LANE_PASS;
     struct fuse_entry_out out;
     int error = lane_enter(lane, q->in->nodeid, dir_fd, lower, &out);
     if (error == ENOENT)
-        out = entry_of(lane, NULL, NULL, 0);
+        out = lane_entry_of(lane, NULL, NULL, 0);
     else if (error)
         return LANE_PASS;
     return lane_reply(q, &out, sizeof out);
@@ -224,6 +224,8 @@ forget(fc_lane *lane, uint64_t number, uint64_t lookups)
         return 0;
     if (node && node->r.lookups > lookups)
         node->r.lookups -= lookups;
+    else if (node && node->file)
+        node->r.lookups = 0; /* it goes with its last handle */
     else if (node)
         lane_drop(&lane->nodes, node);
     return 1;
@@ -264,14 +266,16 @@ lane_batch_forget(struct lane_request *q)
 static int
 attributes_of(fc_lane *lane, const struct lane_node *node, fc_stat *st, int64_t *size)
 {
-    if (!node->theirs) {
+    const fc_file *file = lane_usable(node->file);
+    if (node->file && !file)
+        return -1;
+    if (!file && !node->theirs) {
         int dir_fd = node->r.pin < 0 ? lane_directory_fd(lane, node->r.parent) : -1;
         if (dir_fd < 0 || look(lane, dir_fd, node->name, st, size))
             return -1;
         return lane_is(node, st->dev, st->ino, st->mode) ? 0 : -1;
     }
-    const fc_file *file = lane_usable(node->file);
-    if (!file && (node->file || node->dir_fd < 0))
+    if (!file && node->dir_fd < 0)
         return -1;
     fc_stat_fd(file ? file->lower.fd : node->dir_fd, 0, st);
     *size = (int64_t)(file ? file->lower.size : st->size);
@@ -330,7 +334,7 @@ lane_setattr(struct lane_request *q)
         return LANE_PASS;
     if (!(in->valid & times) || in->valid & ~(times | FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER))
         return LANE_PASS;
-    if (!node->theirs)
+    if (!node->theirs && !node->file)
         return set_times_of_ours(q, node, in);
     fc_file *file = lane_usable(node->file);
     fc_stat st;
@@ -397,7 +401,7 @@ lane_unlink(struct lane_request *q)
     const char *name = lane_name(q, 0);
     int dir_fd = lane_directory_fd(lane, q->in->nodeid);
     char lower[NAME_MAX + 1];
-    if (!name || dir_fd < 0 || lane->config.read_only || lower_name(lane, name, lower) < 0)
+    if (!name || dir_fd < 0 || lane->config.read_only || lane_lower_name(lane, name, lower) < 0)
         return LANE_PASS;
     int fd = openat(dir_fd, lower, O_PATH | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)

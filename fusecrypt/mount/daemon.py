@@ -125,7 +125,7 @@ def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
         if not pump.gone:  # else nothing of ours is left there, and the device number may be another's
             with suppress(FusecryptError, OSError):
                 detach(place.device)
-        operations.handles.close_all(tree)
+        operations.handles.close_all()
         tree.close()
 
 

@@ -111,25 +111,44 @@ _FIRST_OWN = 1 << 32
 class Handles:
     """All open handles of a mount."""
 
-    def __init__(self, lane: Lane) -> None:
+    def __init__(self, lane: Lane, tree: Tree) -> None:
         self._lane = lane
         self._next = count(_FIRST_OWN)
+        self._tree = tree
         self._files: dict[int, FileHandle] = {}
         self._directories: dict[int, DirectoryHandle] = {}
-        self.file = self._files.__getitem__
         self.directory = self._directories.__getitem__
         self.remove_directory = self._directories.pop
 
+    def file(self, number: int) -> FileHandle:
+        """The handle with that number, which may be the lane's until now. Raises OSError (EBADF)."""
+        handle = self._files.get(number)
+        if handle is None:
+            handle = self._take_over(number)
+        return handle
+
+    def _take_over(self, number: int) -> FileHandle:
+        owner, by_root = self._lane.handle(number)
+        node = self._tree.nodes.by_number(owner)
+        if node.file is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        handle = self._files[number] = FileHandle(node, node.file, by_root)
+        return handle
+
     def add_file(self, handle: FileHandle) -> int:
         file = handle.file.lane
-        number = next(self._next) if file is None else self._lane.open(file, handle.by_root)
+        number = (
+            next(self._next) if file is None else self._lane.open(handle.node.number, file, handle.by_root)
+        )
         self._files[number] = handle
         return number
 
     def remove_file(self, number: int) -> FileHandle:
+        handle = self.file(number)
+        del self._files[number]
         if number < _FIRST_OWN:
             self._lane.close(number)
-        return self._files.pop(number)
+        return handle
 
     def add_directory(self, handle: DirectoryHandle) -> int:
         number = next(self._next)
@@ -141,9 +160,9 @@ class Handles:
         own = self._directories.get(number)
         return self._lane.listing_fd(number) if own is None else own.listing.fd
 
-    def close_all(self, tree: Tree) -> None:
+    def close_all(self) -> None:
         """Close what the kernel left open when the mount went away."""
         for fh in list(self._files):
-            tree.close_file(self.remove_file(fh).node)
+            self._tree.close_file(self.remove_file(fh).node)
         for fh in list(self._directories):
             self.remove_directory(fh).listing.close()

@@ -66,7 +66,7 @@ class Operations(pyfuse3.Operations):
             valid=CACHE_SECONDS,
         )
         tree.use_lane(self.lane)
-        self.handles = Handles(self.lane)
+        self.handles = Handles(self.lane, tree)
         self._gates = Gates()
         self._remote = remote
         self._for_others = os.geteuid() == 0

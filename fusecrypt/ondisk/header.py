@@ -52,6 +52,15 @@ class Header:
     def passphrase_packets(self) -> tuple[PassphrasePacket, ...]:
         return tuple(p for p in self.packets if isinstance(p, PassphrasePacket))
 
+    def fek_places(self) -> list[int]:
+        """Where the encrypted FEK of each passphrase packet stands in the header's octets."""
+        places, at = [], _FIXED.size
+        for packet in self.packets:
+            if isinstance(packet, PassphrasePacket):
+                places.append(at + packet.wrapped_at)
+            at += len(packet.encode())
+        return places
+
     def encode(self) -> bytes:
         """The header without its zero fill, as version 3: what an xattr holds."""
         packets = b"".join(packet.encode() for packet in self.packets)

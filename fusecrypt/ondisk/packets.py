@@ -23,6 +23,7 @@ _S2K_VERSION = 4
 _S2K_ITERATED_SALTED = 3
 _HASH_MD5 = 1  # what the field says; the real derivation is SHA-512
 _ITERATIONS_65536 = 0x60
+_BEFORE_WRAPPED_FEK = 13  # octets of a tag 3 body
 _TAG_11_HEAD = b"\x62\x08_CONSOLE\0\0\0\0"
 _TAG_11_BODY = len(_TAG_11_HEAD) + 8
 _TAG_1_VERSION = 3
@@ -37,6 +38,12 @@ class PassphrasePacket:
     wrapped_fek: bytes
     signature: bytes
     salt: bytes
+
+    @property
+    def wrapped_at(self) -> int:
+        """Where the encrypted FEK stands in the packet's octets."""
+        body = _BEFORE_WRAPPED_FEK + len(self.wrapped_fek)
+        return 1 + len(encode_length(body)) + _BEFORE_WRAPPED_FEK
 
     def encode(self) -> bytes:
         body = bytes([_S2K_VERSION, self.cipher.code, _S2K_ITERATED_SALTED, _HASH_MD5])
@@ -116,11 +123,11 @@ def _body(data: bytes, at: int, tag: str) -> tuple[bytes, int]:
 
 def _parse_tag_3_and_11(data: bytes, at: int) -> tuple[PassphrasePacket, int]:
     body, after = _body(data, at, "tag 3")
-    if not 13 < len(body) <= 13 + MAX_WRAPPED_FEK:
+    if not _BEFORE_WRAPPED_FEK < len(body) <= _BEFORE_WRAPPED_FEK + MAX_WRAPPED_FEK:
         raise FormatError(f"a tag 3 packet of {len(body)} octets holds no usable key")
     if body[0] != _S2K_VERSION or body[2] != _S2K_ITERATED_SALTED or body[3] != _HASH_MD5:
         raise FormatError("a tag 3 packet is of an unknown kind")
-    wrapped = body[13:]
+    wrapped = body[_BEFORE_WRAPPED_FEK:]
     cipher = _cipher_of(body[1], len(wrapped))
     if after >= len(data) or data[after] != TAG_11:
         raise FormatError("a tag 3 packet lacks the tag 11 packet that names its key")

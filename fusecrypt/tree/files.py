@@ -143,6 +143,11 @@ class EncryptedFile(LowerFile):
         self._size = size
         self._set_direct()
 
+    @property
+    def found(self) -> Found | None:
+        """The header, or None while the lower file is empty."""
+        return self._found
+
     def _set_direct(self) -> None:
         """Let the lane read and write what is whole and has its header in front."""
         assert self._found is not None

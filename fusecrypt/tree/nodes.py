@@ -18,7 +18,7 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
-from fusecrypt.lane import Lane, Record
+from fusecrypt.lane import Lane, OpenRecord, Record
 from fusecrypt.native import Stat
 
 if TYPE_CHECKING:
@@ -123,10 +123,12 @@ class Node:
 
 
 class NodeTable:
-    """All living nodes. ``on_drop`` is told of each one that goes."""
+    """All living nodes. ``on_drop`` is told of each one that goes, ``on_open`` of each that comes from the
+    lane with an open file."""
 
     def __init__(self, root: Stat) -> None:
         self.on_drop: Callable[[Node], None] = lambda node: None
+        self.on_open: Callable[[Node, OpenRecord], None] = lambda node, opened: None
         self.root = Node(root, ROOT_NUMBER)
         self.root.refs = 1
         self._by_number = {ROOT_NUMBER: self.root}
@@ -201,6 +203,8 @@ class NodeTable:
                 parent = self.by_number(record.parent)
                 node.parent, node.name = parent, record.name
                 parent.refs += 1
+        if record.open is not None:
+            self.on_open(node, record.open)
         return node
 
     def settle(self) -> None:

@@ -15,10 +15,11 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from fusecrypt.errors import FormatError
-from fusecrypt.lane import Lane
+from fusecrypt.lane import Lane, OpenRecord
 from fusecrypt.native import PEEK_ERROR, Stat, stat_fd, stat_many
 from fusecrypt.tree.directories import Directories
-from fusecrypt.tree.files import OpenFile, open_file
+from fusecrypt.tree.files import EncryptedFile, OpenFile, open_file
+from fusecrypt.tree.forms import Forms
 from fusecrypt.tree.names import PlainNames, name_codec
 from fusecrypt.tree.nodes import Node, NodeTable, stale
 from fusecrypt.tree.policy import Policy
@@ -61,10 +62,13 @@ class Tree:
         self.directories = Directories(self.root, root_fd)
         self.nodes.on_drop = self.directories.drop
         self._lane: Lane | None = None
+        self._forms: Forms | None = None
 
     def use_lane(self, lane: Lane) -> None:
         """Share nodes, directories and open files with the express lane of a mount, from the beginning."""
         self._lane = lane
+        self._forms = Forms(lane, self.policy)
+        self.nodes.on_open = self._take_over
         self.nodes.use_lane(lane)
         self.directories.use_lane(lane)
 
@@ -212,12 +216,25 @@ class Tree:
             fd = self.open_lower(node, access)
             try:
                 node.file = open_file(fd, writing, self.policy)
+                if self._forms is not None and isinstance(node.file, EncryptedFile):
+                    self._forms.learn(node.file.found)
             except BaseException:
                 os.close(fd)
                 raise
         elif writing and not node.file.writable:
             node.file.adopt(self.open_lower(node, access))
         return self.hold(node, node.file)
+
+    def _take_over(self, node: Node, opened: OpenRecord) -> None:
+        """Go on with a file that the lane had open; its handles then are ours."""
+        try:
+            file = open_file(opened.fd, opened.writable, self.policy)
+        except BaseException:
+            os.close(opened.fd)
+            raise
+        file.born = opened.born
+        for _ in range(opened.opens):
+            self.hold(node, file)
 
     def hold(self, node: Node, file: OpenFile) -> OpenFile:
         """Count one more handle of an open file."""

@@ -144,7 +144,7 @@ def test_close_all_leaves_nothing_open(tmp_path: Path) -> None:
     async def work(client: Client) -> None:
         inode, _ = await client.create(b"f", b"x")
         await client.handlers.opendir(ROOT, caller())
-        client.handlers.handles.close_all(client.handlers.tree)
+        client.handlers.handles.close_all()
         await client.handlers.forget([(inode, 1)])
 
     with operations(tmp_path) as handlers:
