@@ -89,25 +89,44 @@ def test_a_trusted_master_bound_to_pcr_7(tmp_path: Path) -> None:
     """Sealed as the kernel does with policydigest=, on a TPM of our own: it opens in this boot state only."""
     tree = golden.tree("enc-user")
     master = bytes.fromhex(tree.details["about_keys"]["master"]["hex"])
-    lower, words = tree.unpack(tmp_path / "lower"), []
+    lower = tree.unpack(tmp_path / "lower")
     with software_tpm() as tpm:
         with tpm.open() as opened:
             extend(opened, 7)
             digest = after_pcr(bytes(32), PCRPolicy("sha256", opened.pcrs("sha256", (7,))))
             key = seal(opened, opened.storage_key(), secret(master), policy=digest)
         (tmp_path / "trusted").write_text(key.encode().hex())
-        for sig, text in captured(tree, "encrypted").items():
-            key_of = EncryptedBlob.parse(text.encode()).open(secret(master))
-            blob = EncryptedBlob.seal(key_of, secret(master), "trusted:ours")
-            (tmp_path / sig).write_text(blob.text())
-            words += ["--encrypted-key", str(tmp_path / sig)]
-        words += ["--master", f"trusted:{tmp_path / 'trusted'}", "--tcti", tpm.tcti]
-        words += ["--master-pcrs", "7"]
+        words = [*_under_ours(tree, master, tmp_path), "--tcti", tpm.tcti, "--master-pcrs", "7"]
         shows_golden(tree, lower, *words, log_allows=(SOFTWARE,))
         with tpm.open() as opened:
             extend(opened, 7)
         (tmp_path / "mnt").mkdir()
         assert "PCR 7 is now" in _refused(tree, tmp_path, *words)
+
+
+def test_a_trusted_master_in_the_form_before_linux_5_13(tmp_path: Path) -> None:
+    """It does not name its parent, so the command line must. What is sealed ends with the migratable flag."""
+    tree = golden.tree("enc-user")
+    master = bytes.fromhex(tree.details["about_keys"]["master"]["hex"])
+    lower = tree.unpack(tmp_path / "lower")
+    (tmp_path / "mnt").mkdir()
+    with software_tpm() as tpm:
+        with tpm.open() as opened:
+            key = seal(opened, opened.storage_key(), secret(master + b"\x01"))
+        (tmp_path / "trusted").write_text((key.private + key.public).hex())
+        words = [*_under_ours(tree, master, tmp_path), "--tcti", tpm.tcti]
+        assert "--keyhandle" in run("mount", *words, lower, tmp_path / "mnt", status=2).stderr
+        shows_golden(tree, lower, *words, "--keyhandle", "0x81000001", log_allows=(SOFTWARE,))
+
+
+def _under_ours(tree: golden.GoldenTree, master: bytes, directory: Path) -> list[str]:
+    """Options for a tree's keys under its master once more, which is trusted now, in the file `trusted`."""
+    words = ["--master", f"trusted:{directory / 'trusted'}"]
+    for sig, text in captured(tree, "encrypted").items():
+        key = EncryptedBlob.parse(text.encode()).open(secret(master))
+        (directory / sig).write_text(EncryptedBlob.seal(key, secret(master), "trusted:ours").text())
+        words += ["--encrypted-key", str(directory / sig)]
+    return words
 
 
 @pytest.mark.parametrize("pcrs", ["sha256:7", None])

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -20,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.errors import KeyFileError, SlotError
 from fusecrypt.keys.slotfile import CONTENT, SlotFile
-from fusecrypt.keys.slots import tpm2
+from fusecrypt.keys.slots import tpm2, tpm2_enrolment
 from fusecrypt.keys.slots.kdf import Argon2
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slots.tpm2 import DIRECT, SPLIT, TPM2Body, split_pin
@@ -36,9 +37,11 @@ from fusecrypt.keys.tpm.errors import (
     WrongPINError,
 )
 from fusecrypt.keys.tpm.facts import insecurity, lockout, reset_lockout, vendor
+from fusecrypt.keys.tpm.parent import Parent
 from fusecrypt.keys.tpm.policy import PCRPolicy, SignedPolicy
+from fusecrypt.keys.tpm.seal import seal
 from fusecrypt.keys.tpm.session import TPM
-from fusecrypt.keys.trusted import IMPORTABLE
+from fusecrypt.keys.trusted import IMPORTABLE, TPMKey
 from fusecrypt.keys.volume import Volume
 from fusecrypt.native import Secret
 from tests.tpm.conftest import SoftwareTPM
@@ -307,6 +310,34 @@ def test_a_spare_machines_tpm_opens_what_was_sealed_for_it(
         assert not _body(resealed).unverified
         with pytest.raises(SlotError):
             Volume.open(volume.file, 1, SpareEnrolment(public, pin))
+
+
+@pytest.mark.parametrize("pin", [None, PIN])
+def test_an_rsa_storage_key(tpm: TPM, pin: Secret | None) -> None:
+    """Some machines come with one at 0x81000001: it is used as it is, and for a spare machine too."""
+    rsa_2048 = bytes.fromhex("001a 0001 000b 00030472 0000 000600800043 0010 0800 00000000 0000")
+    template, _ = tpm.lib.TPM2B_PUBLIC.unmarshal(rsa_2048)
+    owner = tpm.lib.ESYS_TR.OWNER
+    key, *_ = tpm.call("create_primary", tpm.lib.TPM2B_SENSITIVE_CREATE(), template, owner)
+    with tpm.flushed(key):
+        tpm.call("tr_close", tpm.call("evict_control", owner, key, 0x81000001))
+    public = tpm.storage_key().public
+    assert public[2:4] == b"\x00\x01"
+    volume = VOLUME.add(TPM2Enrolment(tpm, pin)).add(SpareEnrolment(public, pin))
+    for number in (1, 2):
+        assert Volume.open(_reread(volume), number, TPM2Enrolment(tpm, pin)).key == VOLUME.key
+    nothing_is_left(tpm)
+
+
+def test_what_does_not_come_back_is_not_enrolled(tpm: TPM, monkeypatch: pytest.MonkeyPatch) -> None:
+    def another(tpm: TPM, parent: Parent, _: Secret, **more: Any) -> TPMKey:
+        return seal(tpm, parent, secret("x" * 32), **more)
+
+    monkeypatch.setattr(tpm2_enrolment, "seal", another)
+    for pin in (None, PIN):
+        with pytest.raises(SlotError, match="does not give back what it sealed"):
+            VOLUME.add(TPM2Enrolment(tpm, pin))
+    nothing_is_left(tpm)
 
 
 def test_damaged_slots_are_told(tpm: TPM) -> None:
