@@ -73,13 +73,18 @@ class Master:
 
 
 def encrypted_tokens(
-    arguments: Sequence[str], master: Master, open_tpm: OpenTPM, survey: Survey, named: Sequence[bytes]
+    arguments: Sequence[str],
+    master: Master,
+    open_tpm: OpenTPM,
+    first: Survey,
+    whole: Callable[[], Survey],
+    named: Sequence[bytes],
 ) -> list[AuthToken]:
     """The keys in the files of ``--encrypted-key [SIG=]FILE``.
 
-    A key without SIG gets the signature that it is proven or left for on the tree; ``named`` are the
-    content signatures that mount options name. Raises UsageError, KeyNotFoundError, KeyFileError,
-    WrongSecretError, and what unsealing the master raises.
+    A key without SIG gets the signature that it is proven for on the ``first`` findings of the tree, or else
+    proven or left for on the ``whole`` tree; ``named`` are the content signatures that mount options name.
+    Raises UsageError, KeyNotFoundError, KeyFileError, WrongSecretError, and what unsealing the master raises.
     """
     if not arguments:
         return []
@@ -91,13 +96,15 @@ def encrypted_tokens(
         for argument in arguments:
             sig, path = split_assignment(argument)
             key = _open(path, master, secret)
-            sig = sig or _proven_sig(key, survey)
+            sig = sig or _proven_sig(key, first) or _proven_sig(key, whole())
             if sig is None:
                 unassigned.append((str(path), key))
             else:
                 tokens.append(AuthToken(sig, key, ENCRYPTED_KEY_SALT))
+    if not unassigned:
+        return tokens
     taken = {token.signature for token in tokens}
-    wanted = sorted((set(named) or survey.content_signatures) - taken)
+    wanted = sorted((set(named) or whole().content_signatures) - taken)
     return tokens + _assign(unassigned, wanted)
 
 
@@ -126,8 +133,6 @@ def _proven_sig(key: Secret, survey: Survey) -> bytes | None:
 
 def _assign(keys: Sequence[tuple[str, Secret]], wanted: Sequence[bytes]) -> list[AuthToken]:
     """A content key is not proven by a file's header: it is assigned only where there is no choice."""
-    if not keys:
-        return []
     if len(keys) == len(wanted) == 1:
         return [AuthToken(wanted[0], keys[0][1], ENCRYPTED_KEY_SALT)]
     names = ", ".join(name for name, _ in keys)

@@ -77,6 +77,12 @@ class Request:
             if found.entries >= LIMIT:
                 return
 
+    def whole_survey(self) -> Survey:
+        """The findings of the whole tree: a key whose place is far inside must not be taken for another."""
+        for _ in self.later():
+            pass
+        return self.survey
+
     @functools.cached_property
     def home(self) -> homes.Home | None:
         """The layout of ecryptfs-utils that the tree belongs to. One that cannot be read is said."""
@@ -120,6 +126,7 @@ def gather(request: Request) -> Gathered:
         request.master,
         request.open_tpm,
         request.survey,
+        request.whole_survey,
         request.options.signatures,
     )
     if request.sources.keyring:

@@ -23,7 +23,7 @@ from tests.mount.keys import (
     trusted_master,
     user_master,
 )
-from tests.mount.support import run
+from tests.mount.support import mounted, run
 from tests.tpm.conftest import SoftwareTPM
 from tests.unit.keys.secrets import secret
 
@@ -205,3 +205,29 @@ def _refused(tree: golden.GoldenTree, directory: Path, *words: str, status: int 
         tree.unpack(lower)
         mnt.mkdir()
     return run("mount", *words, lower, mnt, status=status).stderr
+
+
+def test_a_key_is_not_taken_for_one_of_the_first_files(tmp_path: Path) -> None:
+    """A header does not prove a content key, so the whole tree is looked at before there is no choice."""
+    lower, first, second = tmp_path / "lower", "1" * 16, "2" * 16
+    raw = {}
+    for number, sig in enumerate((first, second)):
+        (tmp_path / sig).write_bytes(bytes([number]) * 64)
+        raw[sig] = ("--raw-key", f"{sig}={tmp_path / sig}", "-o", "ecryptfs_enable_filename_crypto=n")
+    with mounted(lower, *raw[first], "-o", f"ecryptfs_sig={first}", passphrases=()) as mount:
+        (mount.path / "deep").mkdir()
+        for number in range(600):
+            (mount.path / f"{number}").write_bytes(b"")
+        (mount.path / "file").write_bytes(b"first")
+    words = [*raw[second], "-o", f"ecryptfs_sig={second}"]
+    with mounted(lower / "deep", *words, passphrases=(), path=tmp_path / "mnt") as mount:
+        (mount.path / "file").write_bytes(b"second")
+    (tmp_path / "master").write_bytes(bytes(32))
+    blob = EncryptedBlob.seal(secret(bytes([1]) * 64), secret(bytes(32)), "user:ours")
+    (tmp_path / "key").write_text(blob.text())
+    master: list[str | Path] = ["--master", f"user:{tmp_path / 'master'}", "--encrypted-key"]
+    said = run("mount", *master, tmp_path / "key", lower, tmp_path / "mnt", status=2).stderr
+    assert f"which is for which of {first}, {second}?" in said
+    named = [*map(str, master), f"{second}={tmp_path / 'key'}"]
+    with mounted(lower, *named, passphrases=(), path=tmp_path / "mnt") as mount:
+        assert (mount.path / "deep" / "file").read_bytes() == b"second"
