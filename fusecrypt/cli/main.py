@@ -15,6 +15,13 @@ from fusecrypt.errors import FusecryptError
 _COMMANDS = {
     "mount": "fusecrypt.cli.mount:mount",
     "umount": "fusecrypt.cli.umount:umount",
+    "identify": "fusecrypt.cli.identify:identify_",
+    "recover": "fusecrypt.cli.recover:recover",
+    "ls": "fusecrypt.cli.ls:ls",
+    "cat": "fusecrypt.cli.cat:cat",
+    "stat": "fusecrypt.cli.stat:stat",
+    "find": "fusecrypt.cli.find:find",
+    "name": "fusecrypt.cli.name:name",
     "key": "fusecrypt.cli.key:key",
     "bench": "fusecrypt.cli.bench:bench",
 }

@@ -76,7 +76,7 @@ def mount(
             lower=os.path.realpath(lower),
             mountpoint=os.path.realpath(mountpoint),
             policy=resolution.policy,
-            options=_fuse_options(options, resolution.policy.read_only),
+            options=fuse_options(options, resolution.policy.read_only),
             foreground=foreground,
             verbose=verbose,
         )
@@ -101,7 +101,7 @@ def _check_lock(root_fd: int, lower: str, options: Options) -> None:
         say(remark)
 
 
-def _fuse_options(options: MountOptions, read_only: bool) -> tuple[str, ...]:
+def fuse_options(options: MountOptions, read_only: bool) -> tuple[str, ...]:
     """What FUSE gets: permissions checked by the kernel where there are several users (a single one has the
     rights that the lower file system gives), no set-id programs or devices unless asked for."""
     fuse = set(options.fuse)

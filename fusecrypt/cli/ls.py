@@ -1,0 +1,165 @@
+"""fusecrypt ls: list directories of a tree without a mount."""
+
+from __future__ import annotations
+
+import stat
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fusecrypt.cli.output import (
+    Failures,
+    json_option,
+    json_path,
+    null_option,
+    printable,
+    write_json,
+    write_line,
+    write_names,
+)
+from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.errors import FormatError
+from fusecrypt.offline.show import entries, node_at, split
+from fusecrypt.tree.nodes import Node
+from fusecrypt.tree.tree import Entry, Seen, Tree
+
+_NS = 1_000_000_000
+
+Row = tuple[bytes, Entry, Node]
+"""A path from the argument on, and what is there."""
+
+
+@click.command()
+@click.argument("lower", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=bytes), metavar="[PATH]...")
+@click.option("-l", "--long", is_flag=True, help="Mode, links, owner, group, size and time too.")
+@click.option("-R", "--recursive", is_flag=True, help="Directories below, too.")
+@null_option
+@json_option
+@key_options
+def ls(
+    lower: Path,
+    paths: Sequence[bytes],
+    long: bool,
+    recursive: bool,
+    null: bool,
+    as_json: bool,
+    keys: KeyOptions,
+) -> int:
+    """List what the directory PATH inside the tree LOWER holds, by default all of its root.
+
+    PATH is a name as the mounted tree would show it. Everything is listed, names that begin with a dot too,
+    in the order of octets; a directory below is written as a path. Sizes are those of the decrypted files;
+    times are UTC. The key is taken as `fusecrypt mount` takes it. Nothing is written below.
+
+    \b
+    fusecrypt ls ~/.Private
+    fusecrypt ls -lR --passfile FILE /backup/.Private Documents/taxes
+
+    Exit statuses: 0 all was listed; 1 something is not there or cannot be read; 3 no key fits; 4 a name
+    or file is damaged, or LOWER holds no eCryptfs data.
+    """
+    failures = Failures()
+    with open_tree(lower, keys) as tree:
+        for path in paths or (b"",):
+            with failures.of(path or b"."):
+                rows = _rows(tree, path, recursive, failures)
+                if as_json:
+                    for row in rows:
+                        write_json(_json(tree, row))
+                elif long:
+                    for row in rows:
+                        write_line(_long(tree, row))
+                else:
+                    write_names((row[0] for row in rows), null)
+    return failures.status
+
+
+def _rows(tree: Tree, path: bytes, recursive: bool, failures: Failures) -> Iterator[Row]:
+    """The entries of a directory, or the one object that is none."""
+    names = split(path)
+    with node_at(tree, b"/".join(names)) as node:
+        if node.is_directory:
+            yield from _below(tree, node, b"", recursive, failures)
+        else:
+            yield path, Entry(names[-1], node.name, tree.stat(node)), node
+
+
+def _below(tree: Tree, node: Node, prefix: bytes, recursive: bool, failures: Failures) -> Iterator[Row]:
+    found, hidden = entries(tree, node)
+    if hidden:
+        failures.note(prefix or b".", f"{hidden} lower names are of another key, plain or damaged", 4)
+    for entry in found:
+        path = prefix + entry.name
+        with failures.of(path):
+            child = tree.lookup(node, entry.name)
+            if child is None:
+                continue  # removed meanwhile
+            try:
+                yield path, entry, child[0]
+                if recursive and child[0].is_directory:
+                    yield from _below(tree, child[0], path + b"/", recursive, failures)
+            finally:
+                tree.forget(child[0])
+
+
+def _target(tree: Tree, node: Node) -> bytes | None:
+    if stat.S_ISLNK(node.kind):
+        with suppress(OSError, FormatError):
+            return tree.readlink(node)
+    return None
+
+
+def _long(tree: Tree, row: Row) -> str:
+    path, entry, node = row
+    st = entry.seen.stat
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(st.mtime_ns // _NS))
+    target = _target(tree, node)
+    arrow = f" -> {printable(target)}" if target is not None else ""
+    mode = stat.filemode(st.mode)
+    return f"{mode} {st.nlink:3} {st.uid:5} {st.gid:5} {entry.seen.size:12} {when} {printable(path)}{arrow}"
+
+
+def _json(tree: Tree, row: Row) -> dict[str, Any]:
+    path, entry, node = row
+    target = _target(tree, node)
+    return {
+        **json_path("path", path),
+        **json_path("lower_name", entry.lower),
+        **attributes(entry.seen),
+        **(json_path("target", target) if target is not None else {}),
+    }
+
+
+def attributes(seen: Seen) -> dict[str, Any]:
+    """Attributes for JSON: times in nanoseconds, the mode in octal digits."""
+    st = seen.stat
+    return {
+        "type": kind_name(st.mode),
+        "mode": f"{stat.S_IMODE(st.mode):04o}",
+        "nlink": st.nlink,
+        "uid": st.uid,
+        "gid": st.gid,
+        "size": seen.size,
+        "lower_size": st.size,
+        "mtime_ns": st.mtime_ns,
+        "inode": st.ino,
+    }
+
+
+def kind_name(mode: int) -> str:
+    """The kind of an object in a word."""
+    kinds = {
+        stat.S_IFREG: "file",
+        stat.S_IFDIR: "directory",
+        stat.S_IFLNK: "symlink",
+        stat.S_IFIFO: "fifo",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFCHR: "character device",
+        stat.S_IFBLK: "block device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "unknown")

@@ -1,0 +1,103 @@
+"""Names and findings on standard output, safe on a terminal, and failures of one of several arguments."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from fusecrypt.cli.terminal import describe, say
+from fusecrypt.errors import FusecryptError
+
+_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
+_SURROGATES = range(0xDC80, 0xDD00)
+"""What stands for an octet that is no UTF-8."""
+
+
+def printable(name: bytes) -> str:
+    r"""A name for people: what is not printable is escaped (``\n``, ``\x1b``, ``\u202e``), as are
+    backslashes, so that it stays one line and moves no cursor."""
+    text = name.decode(errors="surrogateescape")
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character in _SHORT:
+        return _SHORT[character]
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code in _SURROGATES:
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def write_line(text: str) -> None:
+    """A line on standard output, in UTF-8 whatever the locale."""
+    sys.stdout.buffer.write(text.encode(errors="backslashreplace") + b"\n")
+
+
+def write_names(names: Iterable[bytes], null: bool) -> None:
+    """Names, one a line and escaped, or as they are, each ended by a NUL."""
+    out = sys.stdout.buffer
+    for name in names:
+        out.write(name + b"\0" if null else printable(name).encode() + b"\n")
+
+
+def write_json(value: object) -> None:
+    """One JSON value on a line of its own."""
+    write_line(json.dumps(value))
+
+
+def json_path(key: str, path: bytes) -> dict[str, str]:
+    """A path for JSON: octets that are no UTF-8 become lone surrogates, and then it is there in hex too."""
+    text = {key: os.fsdecode(path)}
+    try:
+        path.decode()
+    except UnicodeDecodeError:
+        text[f"{key}_hex"] = path.hex()
+    return text
+
+
+class Failures:
+    """One failure must not keep the others from being looked at. ``status`` is the worst so far."""
+
+    def __init__(self) -> None:
+        self.status = 0
+
+    @contextmanager
+    def of(self, what: bytes | str) -> Iterator[None]:
+        """Say what fails in the context, with the name of what it concerns, and go on after it."""
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except FusecryptError as error:
+            self.note(what, describe(error), error.exit_status)
+        except OSError as error:
+            self.note(what, error.strerror or str(error), 1)
+
+    def note(self, what: bytes | str, message: str, status: int) -> None:
+        """Say a failure."""
+        say(f"{printable(os.fsencode(what))}: {message}")
+        self.status = max(self.status, status)
+
+
+def json_option(command: Any) -> Any:
+    """Decorate a command with --json; it gets ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, one value a line.")(command)
+
+
+def null_option(command: Any) -> Any:
+    """Decorate a command with --null; it gets ``null``."""
+    text = "Names as they are, each ended by a NUL; otherwise control characters are escaped."
+    return click.option("-0", "--null", is_flag=True, help=text)(command)

@@ -1,0 +1,218 @@
+"""fusecrypt recover: find the trees in a restored home, disk or backup, and open them with one secret."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fusecrypt.cli import secrets
+from fusecrypt.cli.mount import fuse_options
+from fusecrypt.cli.options import MountOptions
+from fusecrypt.cli.output import Failures, json_option, json_path, printable, write_json, write_line
+from fusecrypt.cli.terminal import ask_secret, describe, has_terminal, say
+from fusecrypt.errors import NotEcryptfsError, UsageError
+from fusecrypt.mount import spawn
+from fusecrypt.mount.config import MountConfig
+from fusecrypt.native import Secret, harden_process
+from fusecrypt.offline.material import Material, beside, examine_all
+from fusecrypt.offline.recover import (
+    Attempt,
+    Offer,
+    attempt,
+    label,
+    mount_words,
+    offers,
+    offers_without_secret,
+    salts,
+)
+from fusecrypt.offline.search import Findings, search
+
+_NO_KEY = 3
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the command line says about keys."""
+
+    passfile: Sequence[str]
+    passphrase_fd: Sequence[int]
+    extpass: Sequence[str]
+    salt: str | None
+    keys: Sequence[Path]
+
+    def secrets(self) -> list[Secret]:
+        """Each secret that was named. Raises SecretError."""
+        found = [secrets.from_file(path) for path in self.passfile]
+        found += [secrets.from_descriptor(fd) for fd in self.passphrase_fd]
+        return found + [secrets.from_command(command) for command in self.extpass]
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--passfile", multiple=True, metavar="FILE", help="Secret: FILE's first line; - is stdin.")
+@click.option("--passphrase-fd", multiple=True, type=int, metavar="N", help="Secret from descriptor N.")
+@click.option("--extpass", multiple=True, metavar="CMD", help="Secret: the first line CMD prints.")
+@click.option("--salt", metavar="HEX", help="Salt of the content key, 16 hex digits.")
+@click.option(
+    "--keys", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
+    help="Key files, or a directory with such, that lie elsewhere.",
+)  # fmt: skip
+@click.option("--mount", "mountpoint", metavar="MNT", help="Mount what opens, read-only, on MNT.")
+@json_option
+def recover(directory: Path, mountpoint: str | None, as_json: bool, **given: Any) -> int:
+    """Find the eCryptfs trees in DIR, a restored home, disk, backup or share, and open them with one secret.
+
+    It finds whole encrypted homes (home/.ecryptfs/USER), private directories, shares of a NAS and trees
+    that lie anywhere, and beside them, or anywhere in DIR: wrapped passphrases, exported keys of a NAS,
+    key-slot files, and salts. One secret is asked for, unless options give some, and tried on every tree as
+    all that it can be: mount passphrase, login passphrase, slot passphrase, recovery key. Then it says which
+    trees opened, and with what, and which did not.
+
+    With --mount they are mounted: one tree on MNT itself, several in directories in MNT that are named
+    after their users or shares. Otherwise it says which commands to use. DIR is never changed.
+
+    \b
+    fusecrypt recover /mnt/old-disk
+    fusecrypt recover --passfile FILE --keys /media/stick --mount /mnt/saved /backup/home
+
+    Exit statuses: 0 all trees opened; 1 something cannot be read or mounted; 3 a tree did not open; 4 there
+    is no eCryptfs tree in DIR.
+    """
+    harden_process()
+    options = Given(**given)
+    with ExitStack() as stack:
+        findings = search(directory)
+        _say_elsewhere(findings)
+        if not findings.trees:
+            raise NotEcryptfsError(f"there is no eCryptfs tree in {directory}")
+        found = _material(findings, options.keys)
+        attempts = _attempts(findings, found, options, stack)
+        failures = Failures()
+        _mount_all(attempts, mountpoint, failures)
+        for each in attempts:
+            if as_json:
+                write_json(_json(each))
+            else:
+                _print(each, mountpoint is None)
+    return max(failures.status, 0 if all(each.policy for each in attempts) else _NO_KEY)
+
+
+def _say_elsewhere(findings: Findings) -> None:
+    for path in findings.unreadable:
+        say(f"{printable(bytes(path))} cannot be read: it is passed over")
+    for link, target in findings.links:
+        if not any(tree == link.parent / target or tree.name == target.name for tree in findings.trees):
+            say(f"{printable(bytes(link))} leads to {printable(bytes(target))}, which is not in here")
+
+
+def _material(findings: Findings, elsewhere: Sequence[Path]) -> list[Material]:
+    paths = list(findings.material)
+    for path in elsewhere:
+        paths += search(path).material if path.is_dir() else [path]
+    for tree in findings.trees:
+        paths += beside(tree, ())
+    found, refusals = examine_all(paths)
+    for refusal in refusals:
+        say(printable(os.fsencode(refusal)))
+    return found
+
+
+def _attempts(findings: Findings, found: list[Material], options: Given, stack: ExitStack) -> list[Attempt]:
+    """Try what needs no secret, then what was given, and ask only if a tree is still closed."""
+    known: list[Offer] = []
+    all_salts = [*([secrets.parse_salt(options.salt)] if options.salt else []), *salts(found)]
+
+    def take(more: Iterator[Offer]) -> list[Attempt]:
+        for offer in more:
+            stack.callback(offer.wipe)
+            known.append(offer)
+        return [attempt(tree, known) for tree in findings.trees]
+
+    attempts = take(offers_without_secret(found))
+    given = options.secrets()
+    if not given and has_terminal() and not all(each.policy for each in attempts):
+        given = [ask_secret("login passphrase, mount passphrase or recovery key")]
+    for secret in given:
+        with secret:
+            attempts = take(offers(secret, found, all_salts))
+    return attempts
+
+
+def _mount_all(attempts: Sequence[Attempt], mountpoint: str | None, failures: Failures) -> None:
+    opened = [each for each in attempts if each.policy is not None]
+    if mountpoint is None or not opened:
+        return
+    if not os.path.isdir(mountpoint):
+        raise UsageError(f"mount point {mountpoint} is no directory", "create it, or check the path")
+    places = (
+        [mountpoint] if len(opened) == 1 else [os.path.join(mountpoint, name) for name in _labels(opened)]
+    )
+    for each, place in zip(opened, places, strict=True):
+        with failures.of(bytes(each.lower)):
+            if place != mountpoint:
+                os.makedirs(place, exist_ok=True)
+            _mount(each, place)
+            say(f"{printable(bytes(each.lower))} is mounted read-only on {printable(os.fsencode(place))}")
+
+
+def _labels(opened: Sequence[Attempt]) -> list[str]:
+    """A directory name for each, all different."""
+    names: list[str] = []
+    for each in opened:
+        name, number = label(each.lower), 1
+        while name in names:
+            number += 1
+            name = f"{label(each.lower)}-{number}"
+        names.append(name)
+    return names
+
+
+def _mount(each: Attempt, place: str) -> None:
+    assert each.policy is not None
+    spawn.check_places(str(each.lower), place)
+    config = MountConfig(
+        lower=str(each.lower),
+        mountpoint=os.path.realpath(place),
+        policy=each.policy,
+        options=fuse_options(MountOptions(), read_only=True),
+    )
+    with spawn.Daemon() as daemon:
+        daemon.serve(config, os.open(each.lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+
+
+def _commands(each: Attempt) -> Iterator[tuple[str, str]]:
+    words = [*mount_words(each.lower, each.used), str(each.lower)]
+    yield "mount", shlex.join(["fusecrypt", "mount", "-o", "ro", *words, "MOUNTPOINT"])
+    yield "list", shlex.join(["fusecrypt", "ls", *words])
+
+
+def _print(each: Attempt, commands: bool) -> None:
+    path = printable(bytes(each.lower))
+    if each.policy is None:
+        assert each.error is not None
+        write_line(f"{path}: not opened: {printable(os.fsencode(describe(each.error)))}")
+        return
+    how = " and ".join(printable(os.fsencode(offer.how)) for offer in each.used)
+    write_line(f"{path}: opened with {how}")
+    if commands:
+        for name, value in _commands(each):
+            write_line(f"  {name:<8}{printable(os.fsencode(value))}")
+
+
+def _json(each: Attempt) -> dict[str, Any]:
+    return {
+        **json_path("lower", bytes(each.lower)),
+        "opened": each.policy is not None,
+        "with": [offer.how for offer in each.used],
+        "options": mount_words(each.lower, each.used),
+        "signatures": [token.sig for token in each.policy.content] if each.policy else [],
+        "names_encrypted": bool(each.policy and each.policy.names),
+        "error": describe(each.error) if each.error else None,
+    }

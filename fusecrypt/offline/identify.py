@@ -1,0 +1,179 @@
+"""What a file or directory is, without any key: eCryptfs data, something else that is known, or neither."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fusecrypt.errors import FormatError, NotEcryptfsError
+from fusecrypt.offline import material
+from fusecrypt.offline.foreign import SAMSUNG_ADVICE, SAMSUNG_MARK, Format, directory_format, file_format
+from fusecrypt.offline.material import Material
+from fusecrypt.offline.search import Findings, search
+from fusecrypt.ondisk.ciphers import BY_CODE
+from fusecrypt.ondisk.names import decode_name
+from fusecrypt.tree.headers import Found, find_header
+from fusecrypt.tree.raw import open_quietly
+from fusecrypt.tree.survey import LIMIT, Survey, survey_steps
+
+TREE = "ecryptfs-tree"
+TREES = "ecryptfs-trees"
+FILE = "ecryptfs-file"
+DAMAGED = "ecryptfs-damaged"
+NAME = "ecryptfs-name"
+KEY_FILE = "ecryptfs-key-file"
+UNKNOWN = "unknown"
+
+ECRYPTFS = frozenset((TREE, TREES, FILE, NAME, KEY_FILE))
+"""The kinds of what is eCryptfs's and in order."""
+
+_OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What was found. ``what`` is one line; ``advice`` says what to do with something else.
+
+    A tree has a ``survey``, a file ``found``; ``needs`` are ways to open them, each enough. ``trees`` are
+    those in a directory that is none itself.
+    """
+
+    path: Path
+    kind: str
+    what: str
+    advice: str = ""
+    survey: Survey | None = None
+    found: Found | None = None
+    material: tuple[Material, ...] = ()
+    refusals: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
+    trees: tuple[Identity, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of a tree was looked at."""
+        return self.survey is None or self.survey.entries < LIMIT
+
+
+def identify(path: Path) -> Identity:
+    """Look at a file, device or directory; a symlink is followed. Raises OSError."""
+    if stat.S_ISDIR(os.stat(path).st_mode):
+        return _directory(path)
+    fd = open_quietly(path, _OPEN)
+    try:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISBLK(mode):
+            return _file(path, fd)
+    finally:
+        os.close(fd)
+    return Identity(path, UNKNOWN, "neither file nor directory nor block device")
+
+
+def _directory(path: Path) -> Identity:
+    findings = search(path)
+    if findings.trees == [path.resolve()]:
+        return _tree(path)
+    if findings.trees:
+        trees = tuple(map(_tree, findings.trees))
+        what = f"directory with {len(trees)} eCryptfs tree{'s' if len(trees) > 1 else ''} in it"
+        return Identity(path, TREES, what, f"`fusecrypt recover {path}` tries a secret on all", trees=trees)
+    names = [os.fsencode(name) for name in os.listdir(path)]
+    known = directory_format(names)
+    if known is not None:
+        return _other(path, known)
+    found, refusals = material.examine_all(findings.material)
+    return Identity(
+        path, UNKNOWN, "no eCryptfs data, and no other known signature", _elsewhere(findings),
+        material=tuple(found), refusals=tuple(refusals),
+    )  # fmt: skip
+
+
+def _elsewhere(findings: Findings) -> str:
+    """Where the data of an unmounted home are."""
+    return "; ".join(f"{link} leads to {target}: look there" for link, target in findings.links)
+
+
+def _other(path: Path, known: Format) -> Identity:
+    return Identity(path, known.kind, known.name, known.advice)
+
+
+def _tree(path: Path) -> Identity:
+    survey = survey_of(path)
+    signatures = survey.content_signatures | survey.name_signatures
+    found, refusals = material.examine_all(material.beside(path, sorted(signatures)))
+    return Identity(
+        path, TREE, "eCryptfs tree", survey=survey, material=tuple(found), refusals=tuple(refusals),
+        needs=tuple(_needs(survey, found, (path / os.fsdecode(SAMSUNG_MARK)).exists())),
+    )  # fmt: skip
+
+
+def survey_of(path: Path) -> Survey:
+    """What a whole tree says of itself, or its first half million entries. Raises OSError."""
+    found = Survey()
+    fd = open_quietly(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for found in survey_steps(fd):
+            if found.entries >= LIMIT:
+                break
+    finally:
+        os.close(fd)
+    return found
+
+
+def _needs(survey: Survey, found: list[Material], samsung: bool) -> Iterator[str]:
+    if samsung:
+        yield SAMSUNG_ADVICE
+        return
+    if survey.public_key_files and not survey.profiles:
+        yield "the public key of ecryptfsd, whose files fusecrypt cannot open"
+        return
+    for each in found:
+        if each.kind == material.EXPORT:
+            yield f"no secret, with --wrapped-passphrase {each.path}"
+        elif each.kind == material.WRAPPED:
+            yield f"the passphrase that opens {each.path}"
+        elif each.kind == material.SLOTS:
+            yield f"the TPM, passphrase or recovery key of a slot in {each.path}"
+    keys = ", ".join(sorted(sig.hex() for sig in survey.content_signatures | survey.name_signatures))
+    yield f"the mount passphrase (of a NAS: that of the shared folder) of {keys}"
+
+
+def _file(path: Path, fd: int) -> Identity:
+    try:
+        found = find_header(fd)
+        needs = tuple(f"key {packet.signature.hex()}" for packet in found.header.passphrase_packets)
+        return Identity(path, FILE, "eCryptfs file", found=found, needs=needs)
+    except NotEcryptfsError:
+        return _no_header(path, fd)
+    except FormatError as error:
+        return Identity(path, DAMAGED, f"eCryptfs file with a damaged header: {error}")
+
+
+def _no_header(path: Path, fd: int) -> Identity:
+    known = file_format(fd)
+    if known is not None:
+        return _other(path, known)
+    if material.is_candidate(os.fsencode(path.name)):
+        found, refusals = material.examine_all([path])
+        if found:
+            return Identity(path, KEY_FILE, found[0].what, material=tuple(found), refusals=tuple(refusals))
+    try:
+        sig = decode_name(os.fsencode(path.name)).signature.hex()
+    except FormatError:
+        return Identity(path, UNKNOWN, "no eCryptfs file, and no other known signature")
+    what = f"no eCryptfs header, under a name that key {sig} encrypted"
+    if os.fstat(fd).st_size == 0:
+        return Identity(path, NAME, f"{what}: an empty file")
+    return Identity(path, DAMAGED, what)
+
+
+def name_cipher(code: int) -> tuple[str, int | None]:
+    """The cipher of an encrypted name, and its key size in octets if the code tells."""
+    spec = BY_CODE.get(code)
+    if spec is None:
+        return f"unknown cipher {code:#04x}", None
+    sizes = [size for size, its in spec.codes.items() if its == code]
+    return spec.name, sizes[0] if len(sizes) == 1 else None
