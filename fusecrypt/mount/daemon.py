@@ -30,6 +30,7 @@ from fusecrypt.mount.mounts import is_remote, mount_on
 from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.mount.operations import Operations
 from fusecrypt.mount.pump import WORKERS, Pump
+from fusecrypt.mount.readahead import read_further_ahead
 from fusecrypt.mount.unmount import detach, flush_and_detach
 from fusecrypt.tree.tree import Tree
 
@@ -115,7 +116,7 @@ def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
     negotiation = Negotiation(mount_device(config.lower, config.mountpoint, config.options))
     mounted = mount_on(config.mountpoint)
     place = Place(config.mountpoint, mounted.device if mounted else "")
-    pump = Pump(negotiation, operations.lane, tree)
+    pump = Pump(negotiation, operations.lane, tree, lambda: read_further_ahead(place.device))
     try:
         pyfuse3.init(operations, f"/dev/fd/{negotiation.session_fd}", set())
         operations.before_waiting = pump.hand_over

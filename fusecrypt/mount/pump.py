@@ -10,6 +10,7 @@ wait for a thread hands the lead over. Other tasks get their turn every so many 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 import pyfuse3
 import trio
@@ -33,12 +34,17 @@ class Pump(trio.abc.Instrument):
     ``gone`` says that the kernel has closed the connection: the mount is no more.
     """
 
-    def __init__(self, negotiation: Negotiation, lane: Lane, tree: Tree) -> None:
-        """Raises UnsupportedSystemError if this pyfuse3 does not wait in the known way."""
+    def __init__(
+        self, negotiation: Negotiation, lane: Lane, tree: Tree, begun: Callable[[], None] = lambda: None
+    ) -> None:
+        """``begun`` is called once the kernel has been answered for the first time.
+
+        Raises UnsupportedSystemError if this pyfuse3 does not wait in the known way."""
         if not hasattr(pyfuse3, "_wait_fuse_readable"):
             raise UnsupportedSystemError("this version of pyfuse3 is not supported", "install pyfuse3 3.5")
         pyfuse3._wait_fuse_readable = self._wait
         self._negotiation = negotiation
+        self._begun = begun
         self._fd = negotiation.session_fd
         self._lane = lane
         self._nodes = tree.nodes
@@ -95,6 +101,7 @@ class Pump(trio.abc.Instrument):
                 "this pyfuse3 contains a libfuse of its own", "install pyfuse3 built against the system's"
             )
         self._negotiation.finish()
+        self._begun()
 
     async def _next(self) -> bool:
         """Let the lane work until there is a request that it leaves to us; False at the end."""
