@@ -1,4 +1,4 @@
-"""A virtual machine with Debian's kernel, which runs scripts for the tests.
+"""A virtual machine with Debian's kernel or another, which runs scripts for the tests.
 
     with Guest(cache) as guest:
         (guest.share / "lower.tar").write_bytes(...)
@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.kernel import initramfs
+from tests.kernel.cache import default_cache
 from tests.kernel.errors import HarnessError
 
 ACCELERATOR = "FUSECRYPT_TEST_ACCEL"  # environment: what follows QEMU's -accel; default tcg, emulation
@@ -49,10 +50,18 @@ class Result:
 
 
 class Guest:
-    """One virtual machine. It boots in __enter__, and again in run() if a script brought it down."""
+    """One virtual machine. It boots in __enter__, and again in run() if a script brought it down.
 
-    def __init__(self, cache: Path | None = None) -> None:
-        self._cache = cache or initramfs.default_cache()
+    `kernel` is an image that needs no modules, by default Debian's with the modules of initramfs.py;
+    `tpm` the control socket of a swtpm that nobody else talks to meanwhile.
+    """
+
+    def __init__(
+        self, cache: Path | None = None, *, kernel: Path | None = None, tpm: Path | None = None
+    ) -> None:
+        self._cache = cache or default_cache()
+        self._kernel = kernel
+        self._tpm = tpm
         self._process: subprocess.Popen[bytes] | None = None
         self._jobs = 0
         self._received = b""
@@ -110,13 +119,16 @@ class Guest:
         model = "passthrough" if os.geteuid() == 0 else "none"
         command = [qemu, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-M", "pc"]
         command += ["-accel", accelerator, "-cpu", "max", "-smp", "1", "-m", MEMORY]
-        command += ["-kernel", str(files.kernel), "-initrd", str(files.initramfs)]
+        command += ["-kernel", str(self._kernel or files.kernel), "-initrd", str(files.initramfs)]
         command += ["-append", "console=ttyS0 loglevel=4 panic=-1 mitigations=off random.trust_cpu=on"]
         command += ["-serial", f"file:{self._directory / 'console'}", "-serial", "stdio"]
         command += ["-drive", f"file={files.disk},if=virtio,format=raw,snapshot=on"]
         for tag, path in (("ctl", self._control), ("share", self.share)):
             options = f"local,path={path},mount_tag={tag},security_model={model},multidevs=remap"
             command += ["-virtfs", options]
+        if self._tpm:
+            command += ["-chardev", f"socket,id=swtpm,path={self._tpm}"]
+            command += ["-tpmdev", "emulator,id=tpm,chardev=swtpm", "-device", "tpm-tis,tpmdev=tpm"]
         return command
 
     def _send(self, line: bytes) -> None:

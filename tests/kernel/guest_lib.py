@@ -15,10 +15,10 @@ MOUNT_POINT = "/mnt/upper"
 _TAR_FLAGS = ("--xattrs", "--xattrs-include=*", "--numeric-owner", "--warning=no-timestamp")
 
 
-def add_key(token: str, signature: str) -> None:
-    """Add an authentication token (hex, see tokens.py) to the user keyring, under its signature."""
-    command = ["keyctl", "padd", "user", signature, "@u"]
-    subprocess.run(command, input=bytes.fromhex(token), stdout=subprocess.DEVNULL, check=True)
+def add_key(payload: str, description: str, kind: str = "user") -> None:
+    """Add a key to the user keyring; the payload is hex. See tokens.py for what signatures stand for."""
+    command = ["keyctl", "padd", kind, description, "@u"]
+    subprocess.run(command, input=bytes.fromhex(payload), stdout=subprocess.DEVNULL, check=True)
 
 
 def mount(lower: str, options: str, mount_point: str = MOUNT_POINT) -> str:

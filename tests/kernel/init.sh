@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# First process of the guest: mount what is needed, insert the modules, start the agent.
+# First process of the guest: mount what is needed, insert modules if the kernel takes any, start the agent.
 # shellcheck shell=dash
 export PATH=/usr/bin:/usr/sbin:/busybox HOME=/root USER=root LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
 B=/bin/busybox
@@ -10,9 +10,11 @@ $B ln -s /proc/self/fd /dev/fd
 $B mount -t tmpfs tmpfs /tmp
 $B mkdir /busybox
 $B --install -s /busybox
-for module in /modules/*.ko; do
-    insmod "$module" || echo "init: $module cannot be inserted"
-done
+if [ -e /proc/modules ]; then
+    for module in /modules/*.ko; do
+        insmod "$module" || echo "init: $module cannot be inserted"
+    done
+fi
 rm -rf /modules
 plan9=trans=virtio,version=9p2000.L,msize=262144,cache=none
 mount -t 9p -o $plan9 ctl /ctl

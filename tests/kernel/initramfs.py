@@ -1,12 +1,10 @@
 """What the guest boots from: Debian's kernel, an initramfs of Debian's programs, an empty disk.
 
-Built once into a cache directory, from packages that are downloaded and only read.
+Built once (see cache.py), from packages that are downloaded and only read.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import io
 import os
 import re
@@ -18,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.kernel import cpio, modules, packages
+from tests.kernel.cache import built
 from tests.kernel.errors import HarnessError
 
-PROGRAMS = ("python3", "busybox-static", "tar", "acl", "attr", "keyutils")
+PROGRAMS = ("python3", "busybox-static", "tar", "acl", "attr", "keyutils", "mount")
 DISK_SIZE = 4 << 30  # sparse
 
 _NOT_NEEDED = re.compile(
@@ -46,36 +45,18 @@ class BootFiles:
     disk: Path
 
 
-def default_cache() -> Path:
-    """${XDG_CACHE_HOME:-~/.cache}/fusecrypt-kernel"""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusecrypt-kernel"
-
-
 def boot_files(cache: Path) -> BootFiles:
-    """Build the boot files, or find them in the cache. One process builds, the others wait.
-
-    A cache is kept for each release of the system and each version of this harness; remove the
-    directory to get a newer kernel.
-    """
-    directory = cache / _version()
-    directory.mkdir(parents=True, exist_ok=True)
-    files = BootFiles(directory / "vmlinuz", directory / "initramfs", directory / "disk")
-    with (directory / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (directory / "complete").exists():
-            _build(files, directory / "packages")
-            shutil.rmtree(directory / "packages")
-            (directory / "complete").touch()
-    return files
+    """Build the boot files, or find them in the cache."""
+    directory = built(cache, "boot", _SOURCES, _build)
+    return _files(directory)
 
 
-def _version() -> str:
-    system = Path("/etc/os-release").read_bytes()
-    sources = b"".join((_HERE / name).read_bytes() for name in _SOURCES)
-    return hashlib.sha256(system + sources).hexdigest()[:16]
+def _files(directory: Path) -> BootFiles:
+    return BootFiles(directory / "vmlinuz", directory / "initramfs", directory / "disk")
 
 
-def _build(files: BootFiles, downloads: Path) -> None:
+def _build(directory: Path) -> None:
+    files, downloads = _files(directory), directory / "packages"
     kernel = packages.download(packages.kernel_package(), downloads / "kernel")
     programs = packages.download_closure(PROGRAMS, downloads / "programs")
     image, drivers = modules.read_kernel(kernel)
@@ -88,6 +69,7 @@ def _build(files: BootFiles, downloads: Path) -> None:
                 _add_package(archive, package)
         archive.close()
     _make_disk(files.disk)
+    shutil.rmtree(downloads)
 
 
 def _add_skeleton(archive: cpio.Cpio, drivers: list[tuple[str, bytes]]) -> None:
