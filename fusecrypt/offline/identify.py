@@ -138,7 +138,7 @@ def _needs(survey: Survey, found: list[Material], samsung: bool) -> Iterator[str
         elif each.kind == material.SLOTS:
             yield f"the TPM, passphrase or recovery key of a slot in {each.path}"
     keys = ", ".join(sorted(sig.hex() for sig in survey.content_signatures | survey.name_signatures))
-    yield f"the mount passphrase (of a NAS: that of the shared folder) of {keys}"
+    yield f"the mount passphrase (of a NAS: that of the shared folder), or the key itself, of {keys}"
 
 
 def _file(path: Path, fd: int) -> Identity:

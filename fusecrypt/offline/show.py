@@ -67,15 +67,18 @@ def pieces(tree: Tree, path: bytes) -> Iterator[memoryview]:
 
 
 def _read(tree: Tree, file: OpenFile, buffer: memoryview, offset: int) -> int:
-    for n in (PIECE, EXTENT):
-        try:
-            return file.read_into(buffer, offset, n)
-        except OSError as error:
-            if error.errno != errno.EIO:
-                raise
-            failure = error
-    health, _ = examine(file.fd, tree.policy)
-    raise failure if health.state in WELL else DamagedError(str(health))
+    try:
+        return file.read_into(buffer, offset, PIECE)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+    try:  # perhaps it was a later extent
+        return file.read_into(buffer, offset, EXTENT)
+    except OSError as error:
+        health, _ = examine(file.fd, tree.policy)
+        if error.errno != errno.EIO or health.state in WELL:
+            raise
+        raise DamagedError(str(health)) from None
 
 
 def lower_path(tree: Tree, path: bytes) -> bytes:
