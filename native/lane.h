@@ -131,6 +131,8 @@ int lane_release(struct lane_request *);
 
 /* The file, if the lane may use it now, or NULL. */
 fc_file *lane_usable(fc_file *);
+/* Store the size field of the header, which stands in front of the data. 0, or -1. */
+int lane_store_size(fc_file *, uint64_t size);
 
 /* ---- lane_tree.c, lane_data.c: the other handlers ------------------------------------------------------ */
 

@@ -76,9 +76,8 @@ clears_set_id(const fc_lane *lane, uint64_t handle, const fc_file *file)
     return fstat(file->lower.fd, &st) < 0 || st.st_mode & (S_ISUID | S_ISGID);
 }
 
-/* Store the size field of the header, which stands in front of the data. 0, or -1. */
-static int
-store_size(fc_file *file, uint64_t size)
+int
+lane_store_size(fc_file *file, uint64_t size)
 {
     uint8_t field[8];
     fc_store_be(field, (uint32_t)(size >> 32));
@@ -106,7 +105,7 @@ lane_write(struct lane_request *q)
     if (fc_write(file->key, &file->lower, in->offset, data, in->size) != (ssize_t)in->size)
         return LANE_PASS;
     uint64_t end = in->offset + in->size;
-    if (end > file->lower.size && store_size(file, end) < 0)
+    if (end > file->lower.size && lane_store_size(file, end) < 0)
         return LANE_PASS;
     const struct fuse_write_out out = {.size = in->size};
     return lane_reply(q, &out, sizeof out);

@@ -133,19 +133,38 @@ keeps_cache(const struct lane_node *node)
            node->r.stamp_mtime == nanoseconds(st.st_mtim) && node->r.stamp_ctime == nanoseconds(st.st_ctim);
 }
 
+/* Cut an open file to nothing; 0, or -1 where the caller has to do it. */
+static int
+empty(struct lane_node *node, int by_root)
+{
+    struct stat st;
+    fc_file *file = node->file;
+    if (file->shared || fstat(file->lower.fd, &st) < 0 || (!by_root && st.st_mode & (S_ISUID | S_ISGID)))
+        return -1;
+    if (file->lower.size > 0 &&
+        (lane_store_size(file, 0) < 0 || ftruncate(file->lower.fd, (off_t)file->lower.data_offset) < 0))
+        return -1;
+    node->r.shown = 0;
+    return 0;
+}
+
 int
 lane_open(struct lane_request *q)
 {
     fc_lane *lane = q->lane;
     const struct fuse_open_in *in = q->arg;
     struct lane_node *node = q->n < sizeof *in ? NULL : file_node(lane, q->in->nodeid);
-    if (!node || in->flags & O_TRUNC)
+    if (!node)
         return LANE_PASS;
-    int writing = (in->flags & O_ACCMODE) != O_RDONLY;
+    int writing = (in->flags & O_ACCMODE) != O_RDONLY || in->flags & O_TRUNC;
     if (!(lane->config.owns_sizes || lane->config.read_only) || (writing && lane->config.read_only))
         return LANE_PASS;
     if (open_node(lane, node, writing) < 0)
         return LANE_PASS;
+    if (in->flags & O_TRUNC && empty(node, q->in->uid == 0) < 0) {
+        close_unused(node);
+        return LANE_PASS;
+    }
     struct fuse_open_out out = {.open_flags = keeps_cache(node) ? FOPEN_KEEP_CACHE : 0};
     int64_t handle = fc_lane_open(lane, node->r.number, node->file, q->in->uid == 0);
     if (handle < 0) {

@@ -293,57 +293,73 @@ lane_getattr(struct lane_request *q)
     return reply_attributes(q, node, &st, (uint64_t)size);
 }
 
-/* Set the times that a request names, of the object behind a descriptor. 0, or -errno. */
+/* How a request sets a time: utimensat's leave alone, this one, or now, as fc_utimens() takes it. */
 static int
-set_times(int fd, const struct fuse_setattr_in *in)
+how(uint32_t valid, uint32_t set, uint32_t now)
 {
+    return valid & now ? 2 : (valid & set) != 0;
+}
+
+/* Owner first (it clears set-id bits), then mode, then times, of what is behind a descriptor. 0, or -1. */
+static int
+change(int fd, const struct fuse_setattr_in *in)
+{
+    char path[64];
+    uid_t uid = in->valid & FATTR_UID ? in->uid : (uid_t)-1;
+    gid_t gid = in->valid & FATTR_GID ? in->gid : (gid_t)-1;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd); /* it may be O_PATH */
+    if (in->valid & (FATTR_UID | FATTR_GID) && chown(path, uid, gid) < 0)
+        return -1;
+    if (in->valid & FATTR_MODE && chmod(path, in->mode & 07777) < 0)
+        return -1;
+    if (!(in->valid & (FATTR_ATIME | FATTR_MTIME)))
+        return 0;
     int64_t atime = (int64_t)in->atime * SECOND + in->atimensec;
     int64_t mtime = (int64_t)in->mtime * SECOND + in->mtimensec;
-    return fc_utimens(fd, "", (in->valid & FATTR_ATIME) != 0, atime, (in->valid & FATTR_MTIME) != 0, mtime);
+    return fc_utimens(fd, "", how(in->valid, FATTR_ATIME, FATTR_ATIME_NOW), atime,
+                      how(in->valid, FATTR_MTIME, FATTR_MTIME_NOW), mtime);
 }
 
-/* Times of one of ours; the upper size comes from before, since they do not change it. */
+/* A descriptor of an object, *held where it is not to be closed; or -1. */
 static int
-set_times_of_ours(struct lane_request *q, const struct lane_node *node, const struct fuse_setattr_in *in)
+descriptor_of(fc_lane *lane, const struct lane_node *node, int *held)
 {
-    fc_stat st;
-    int64_t size = node->r.shown;
-    if (node->r.pin < 0 && attributes_of(q->lane, node, &st, &size))
-        return LANE_PASS;
-    int fd = node->r.pin >= 0 ? node->r.pin : open_ours(q->lane, node);
-    if (fd < 0)
-        return LANE_PASS;
-    int error = set_times(fd, in);
-    if (!error) {
-        fc_stat_fd(fd, 0, &st);
-        error = st.error;
-    }
-    if (fd != node->r.pin)
-        close(fd);
-    return error || size < 0 ? LANE_PASS : reply_attributes(q, node, &st, (uint64_t)size);
+    *held = node->r.pin;
+    if (node->file)
+        *held = node->file->lower.fd;
+    else if (node->theirs)
+        *held = node->dir_fd;
+    return *held >= 0 || node->theirs ? *held : open_ours(lane, node);
 }
 
-/* Only times: write-back caching hands them over at close, and when an inode goes. */
+/* All but sizes. What fails here is done again by the caller, who tells why. */
 int
 lane_setattr(struct lane_request *q)
 {
-    const uint32_t times = FATTR_ATIME | FATTR_MTIME;
+    const uint32_t known = FATTR_MODE | FATTR_UID | FATTR_GID | FATTR_ATIME | FATTR_MTIME | FATTR_ATIME_NOW |
+                           FATTR_MTIME_NOW | FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER;
     const struct fuse_setattr_in *in = q->arg;
     struct lane_node *node = lane_by_number(&q->lane->nodes, q->in->nodeid);
-    if (q->n < sizeof *in || !node || !S_ISREG(node->r.kind) || q->lane->config.read_only)
-        return LANE_PASS;
-    if (!(in->valid & times) || in->valid & ~(times | FATTR_CTIME | FATTR_FH | FATTR_LOCKOWNER))
-        return LANE_PASS;
-    if (!node->theirs && !node->file)
-        return set_times_of_ours(q, node, in);
-    fc_file *file = lane_usable(node->file);
     fc_stat st;
-    if (!file || set_times(file->lower.fd, in))
+    if (q->n < sizeof *in || !node || in->valid & ~known || q->lane->config.read_only)
         return LANE_PASS;
-    if (in->valid & FATTR_MTIME)
-        file->born_ns = -1;
-    fc_stat_fd(file->lower.fd, 0, &st);
-    return st.error ? LANE_PASS : reply_attributes(q, node, &st, file->lower.size);
+    /* Nothing that is done here changes the size; one without a link has the size that was seen last. */
+    int64_t size = node->r.shown;
+    if ((node->r.pin < 0 || node->file) && attributes_of(q->lane, node, &st, &size))
+        return LANE_PASS;
+    int held, fd = descriptor_of(q->lane, node, &held);
+    if (fd < 0 || size < 0)
+        return LANE_PASS;
+    int failed = change(fd, in);
+    if (!failed)
+        fc_stat_fd(fd, 0, &st);
+    if (fd != held)
+        close(fd);
+    if (failed || st.error)
+        return LANE_PASS;
+    if (node->file && in->valid & FATTR_MTIME)
+        node->file->born_ns = -1;
+    return reply_attributes(q, node, &st, (uint64_t)size);
 }
 
 /* ---- Extended attributes -------------------------------------------------------------------------- */
@@ -353,17 +369,11 @@ static ssize_t
 read_xattr(fc_lane *lane, const struct lane_node *node, const char *name)
 {
     char path[64];
-    ssize_t got;
-    if (node->file) {
-        got = fgetxattr(node->file->lower.fd, name, lane->data, MOST_XATTR);
-        return got < 0 ? -errno : got;
-    }
-    int held = node->theirs ? node->dir_fd : node->r.pin;
-    int fd = held >= 0 || node->theirs ? held : open_ours(lane, node);
+    int held, fd = descriptor_of(lane, node, &held);
     if (fd < 0)
         return -ESTALE;
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    got = getxattr(path, name, lane->data, MOST_XATTR);
+    ssize_t got = getxattr(path, name, lane->data, MOST_XATTR);
     int error = errno;
     if (fd != held)
         close(fd);
