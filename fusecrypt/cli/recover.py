@@ -108,7 +108,7 @@ def _say_elsewhere(findings: Findings) -> None:
     for path in findings.unreadable:
         say(f"{printable(bytes(path))} cannot be read: it is passed over")
     for link, target in findings.links:
-        if not any(tree == link.parent / target or tree.name == target.name for tree in findings.trees):
+        if not any(tree.parts[-2:] == target.parts[-2:] for tree in findings.trees):
             say(f"{printable(bytes(link))} leads to {printable(bytes(target))}, which is not in here")
 
 

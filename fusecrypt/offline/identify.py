@@ -106,7 +106,7 @@ def _tree(path: Path) -> Identity:
     found, refusals = material.examine_all(material.beside(path, sorted(signatures)))
     return Identity(
         path, TREE, "eCryptfs tree", survey=survey, material=tuple(found), refusals=tuple(refusals),
-        needs=tuple(_needs(survey, found, (path / os.fsdecode(SAMSUNG_MARK)).exists())),
+        needs=tuple(_needs(survey, found, os.path.exists(path / os.fsdecode(SAMSUNG_MARK)))),
     )  # fmt: skip
 
 

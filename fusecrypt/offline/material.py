@@ -64,7 +64,7 @@ def _wrapped(path: Path, data: bytes) -> Material:
     wrapped = WrappedPassphrase.parse(data)
     if wrapped.version == 1 and is_export(data):
         return Material(path, EXPORT, "exported key of a NAS, opens without a secret", wrapped=wrapped)
-    independent = (path.parent / "wrapping-independent").exists()
+    independent = os.path.exists(path.parent / "wrapping-independent")
     secret = "a wrapping passphrase of its own" if independent else "the login passphrase"
     what = f"wrapped passphrase, version {wrapped.version}, opens with {secret}"
     return Material(path, WRAPPED, what, wrapped=wrapped)
@@ -100,12 +100,12 @@ def beside(lower: Path, signatures: Iterable[bytes]) -> Iterator[Path]:
     lower = lower.resolve()
     places = [lower.parent, lower.parent / ".ecryptfs"]
     for place in places:
-        if place.is_dir() and os.access(place, os.R_OK):
+        if os.path.isdir(place) and os.access(place, os.R_OK):
             names = sorted(os.listdir(place))
             yield from (place / name for name in names if _belongs(place, name, lower))
     for sig in signatures:
         for path in locate.candidates(lower, sig)[1:]:
-            if path.exists():
+            if os.path.exists(path):  # which is no error where it cannot be told
                 yield path
 
 

@@ -27,7 +27,8 @@ _SAMPLES = 16
 _RUNNING = frozenset(map(Path, ("/proc", "/sys", "/dev", "/run")))
 """Directories of the running system that hold no files of anybody."""
 
-_LINKS = (b".Private", b".ecryptfs")
+_LINK = b".Private"
+"""What an unmounted whole home has in place of its lower tree."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def _look(findings: Findings, path: Path, fd: int, depth: int) -> tuple[list[Par
     for name in sorted(names):
         kind = stat.S_IFMT(stats[name].mode)
         below = path / os.fsdecode(name)
-        if kind == stat.S_IFLNK and name in _LINKS:
+        if kind == stat.S_IFLNK and name == _LINK:
             _note_link(findings, below, fd, name)
         elif kind == stat.S_IFDIR and not _is_encrypted(name) and below not in _RUNNING:
             more, mixed = _enter(findings, below, fd, name, depth + 1)

@@ -7,9 +7,12 @@ import os
 from pathlib import Path
 
 from fusecrypt.keys.synology import wrap_export
+from fusecrypt.keys.token import FNEK_SALT
 from fusecrypt.native import Secret
+from fusecrypt.tree.policy import NamePolicy, Policy
+from fusecrypt.tree.resolve import NEW_CIPHER
 from tests import golden
-from tests.tree.support import User, opened, policy
+from tests.tree.support import User, opened, token
 
 FACTS = json.loads((golden.DIRECTORY / "userspace" / "home.json").read_text())
 LOGIN: str = FACTS["login_passphrase"]
@@ -37,10 +40,14 @@ def whole_home(directory: Path) -> Path:
     return hidden / ".Private"
 
 
-def made_tree(directory: Path, *files: str, names: bool = True, xattr: bool = False) -> Path:
-    """A small tree under the passphrase ``test``."""
+def made_tree(
+    directory: Path, *files: str, names: bool = True, xattr: bool = False, passphrase: bytes = b"test"
+) -> Path:
+    """A small tree."""
     directory.mkdir(parents=True)
-    with opened(directory, policy(names=names, xattr_metadata=xattr)) as tree:
+    fnek = NamePolicy(token(passphrase, FNEK_SALT), NEW_CIPHER) if names else None
+    its_policy = Policy((token(passphrase),), NEW_CIPHER, fnek, xattr_metadata=xattr)
+    with opened(directory, its_policy) as tree:
         for file in files:
             parent = os.path.dirname(file)
             if parent and not User(tree).exists(parent):
@@ -51,8 +58,8 @@ def made_tree(directory: Path, *files: str, names: bool = True, xattr: bool = Fa
 
 def nas_share(volume: Path, name: str = "photos") -> Path:
     """A share of a Synology with its exported key beside it."""
-    lower = made_tree(volume / f"@{name}@", "picture.jpg")
+    lower = made_tree(volume / f"@{name}@", "picture.jpg", passphrase=b"of the share")
     (volume / name).mkdir()
-    with Secret.copy(b"test") as passphrase:
+    with Secret.copy(b"of the share") as passphrase:
         (volume / f"{name}.key").write_bytes(wrap_export(passphrase))
     return lower
