@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define SCRATCH ((size_t)(FC_WINDOW + 2) * FC_EXTENT)
 /* Enough for the handles of some threads; libgcrypt adds more when needed. */
@@ -70,6 +71,18 @@ fc_scratch(void)
     return p;
 }
 
+/* libgcrypt locks its pool, but does not keep it out of core dumps; the first block is on its first page. */
+static void
+leave_pool_undumped(void)
+{
+    uint8_t *first = gcry_malloc_secure(1);
+    if (!first)
+        return;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    madvise(first - (uintptr_t)first % page, SECURE_MEMORY, MADV_DONTDUMP);
+    gcry_free(first);
+}
+
 static void
 initialise_library(void)
 {
@@ -82,6 +95,7 @@ initialise_library(void)
     gcry_control(GCRYCTL_INIT_SECMEM, SECURE_MEMORY, 0);
     gcry_control(GCRYCTL_AUTO_EXPAND_SECMEM, SECURE_MEMORY, 0);
     gcry_control(GCRYCTL_INITIALIZATION_FINISHED, 0);
+    leave_pool_undumped();
 }
 
 void

@@ -129,8 +129,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             "recovery key's octets": octets(recovery.key),
             "PIN": PIN,
             "volume key": octets(volume.key),
-            "content key": content,
-            "name key": names,
+            "beginning of the content key": content[:16],  # all that AES-128 needs
+            "beginning of the name key": names[:16],
         }
         yield Place(directory, tpm.tcti, secrets)
 
