@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -23,14 +23,19 @@ from fusecrypt.cli.output import (
 )
 from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
 from fusecrypt.errors import FormatError
-from fusecrypt.offline.show import entries, node_at, split
+from fusecrypt.offline.show import entries, node_at, node_below, split
 from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import Entry, Seen, Tree
 
 _NS = 1_000_000_000
 
-Row = tuple[bytes, Entry, Node]
-"""A path from the argument on, and what is there."""
+
+class Row(NamedTuple):
+    """A path from the argument on, what is there, and where it leads."""
+
+    path: bytes
+    entry: Entry
+    target: bytes | None = None
 
 
 @click.command()
@@ -70,12 +75,12 @@ def ls(
                 rows = _rows(tree, path, recursive, failures)
                 if as_json:
                     for row in rows:
-                        write_json(_json(tree, row))
+                        write_json(_json(row))
                 elif long:
                     for row in rows:
-                        write_line(_long(tree, row))
+                        write_line(_long(row))
                 else:
-                    write_names((row[0] for row in rows), null)
+                    write_names((row.path for row in rows), null)
     return failures.status
 
 
@@ -86,7 +91,7 @@ def _rows(tree: Tree, path: bytes, recursive: bool, failures: Failures) -> Itera
         if node.is_directory:
             yield from _below(tree, node, b"", recursive, failures)
         else:
-            yield path, Entry(names[-1], node.name, tree.stat(node)), node
+            yield Row(path, Entry(names[-1], node.name, tree.stat(node)), _target(tree, node))
 
 
 def _below(tree: Tree, node: Node, prefix: bytes, recursive: bool, failures: Failures) -> Iterator[Row]:
@@ -95,16 +100,14 @@ def _below(tree: Tree, node: Node, prefix: bytes, recursive: bool, failures: Fai
         failures.note(prefix or b".", f"{hidden} lower names are of another key, plain or damaged", 4)
     for entry in found:
         path = prefix + entry.name
-        with failures.of(path):
-            child = tree.lookup(node, entry.name)
-            if child is None:
-                continue  # removed meanwhile
-            try:
-                yield path, entry, child[0]
-                if recursive and child[0].is_directory:
-                    yield from _below(tree, child[0], path + b"/", recursive, failures)
-            finally:
-                tree.forget(child[0])
+        kind = stat.S_IFMT(entry.seen.stat.mode)
+        if kind not in (stat.S_IFDIR, stat.S_IFLNK):
+            yield Row(path, entry)
+            continue
+        with failures.of(path), node_below(tree, node, entry.name) as child:
+            yield Row(path, entry, _target(tree, child))
+            if recursive and child.is_directory:
+                yield from _below(tree, child, path + b"/", recursive, failures)
 
 
 def _target(tree: Tree, node: Node) -> bytes | None:
@@ -114,24 +117,20 @@ def _target(tree: Tree, node: Node) -> bytes | None:
     return None
 
 
-def _long(tree: Tree, row: Row) -> str:
-    path, entry, node = row
-    st = entry.seen.stat
+def _long(row: Row) -> str:
+    st = row.entry.seen.stat
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(st.mtime_ns // _NS))
-    target = _target(tree, node)
-    arrow = f" -> {printable(target)}" if target is not None else ""
-    mode = stat.filemode(st.mode)
-    return f"{mode} {st.nlink:3} {st.uid:5} {st.gid:5} {entry.seen.size:12} {when} {printable(path)}{arrow}"
+    arrow = f" -> {printable(row.target)}" if row.target is not None else ""
+    mode, size = stat.filemode(st.mode), row.entry.seen.size
+    return f"{mode} {st.nlink:3} {st.uid:5} {st.gid:5} {size:12} {when} {printable(row.path)}{arrow}"
 
 
-def _json(tree: Tree, row: Row) -> dict[str, Any]:
-    path, entry, node = row
-    target = _target(tree, node)
+def _json(row: Row) -> dict[str, Any]:
     return {
-        **json_path("path", path),
-        **json_path("lower_name", entry.lower),
-        **attributes(entry.seen),
-        **(json_path("target", target) if target is not None else {}),
+        **json_path("path", row.path),
+        **json_path("lower_name", row.entry.lower),
+        **attributes(row.entry.seen),
+        **(json_path("target", row.target) if row.target is not None else {}),
     }
 
 
