@@ -22,6 +22,7 @@ _COMMANDS = {
     "stat": "fusecrypt.cli.stat:stat",
     "find": "fusecrypt.cli.find:find",
     "name": "fusecrypt.cli.name:name",
+    "check": "fusecrypt.cli.check:check",
     "key": "fusecrypt.cli.key:key",
     "bench": "fusecrypt.cli.bench:bench",
 }

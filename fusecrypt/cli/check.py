@@ -1,0 +1,137 @@
+"""fusecrypt check: what is wrong with a tree, without a mount."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import click
+
+from fusecrypt.cli.activity import amount, with_activity
+from fusecrypt.cli.output import json_option, json_path, printable, write_json, write_line
+from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.errors import NotEcryptfsError
+from fusecrypt.offline.check import Checker
+from fusecrypt.offline.findings import Finding, Kind
+from fusecrypt.offline.fit import TARGET_MAX, Room, too_long
+from fusecrypt.offline.lower import DIRECTORY
+from fusecrypt.tree.raw import open_quietly
+from fusecrypt.tree.survey import Walk
+from fusecrypt.tree.tree import Tree
+
+
+@click.command()
+@click.argument("lower", type=click.Path(path_type=Path))
+@click.option("--no-key", is_flag=True, help="Look as far as that goes without a key.")
+@click.option("--all", "every", is_flag=True, help="Print good objects too.")
+@click.option(
+    "--source",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Name what in the plain directory DIR is too long to import.",
+)
+@json_option
+@key_options
+def check(
+    lower: Path, no_key: bool, every: bool, source: Path | None, as_json: bool, keys: KeyOptions
+) -> int:
+    """Look at every object in the tree LOWER and print what is wrong with it.
+
+    Each finding is one line: its kind, the path in the decrypted tree and the lower one, and more about it.
+    All files are read from beginning to end. eCryptfs has no integrity: data that was changed, but not
+    zeroed or cut, is noticed with a manifest only (`fusecrypt manifest`). The key is taken as `fusecrypt
+    mount` takes it; without one (--no-key) names and symlink targets are checked by their form only, and
+    keys are not missed. Nothing is written below.
+
+    \b
+    notes      empty lower file, longer than its size field says, header unlike the others
+    status 1   unreadable; too long to import
+    status 3   unknown key; name under another key
+    status 4   no eCryptfs file; damaged header; header octets changed; header attribute damaged; cut in
+               the header; cut in the data; zeros where encrypted data should be; no zeros after its end;
+               size field far below the length; undecodable name or symlink target; name not encrypted;
+               two lower names for one name
+
+    With -o ecryptfs_passthrough files that are no eCryptfs files are good.
+
+    Exit statuses: the highest of all findings, 0 if there are only notes; 2 wrong command line; 3 also: no
+    key opens the tree; 4 also: LOWER holds no eCryptfs data.
+    """
+    report = Report(as_json, every)
+    with _opened(lower, None if no_key else keys) as (root_fd, tree):
+        checker = Checker(root_fd, tree.policy if tree else None, os.cpu_count() or 1)
+        report.take(with_activity(checker.findings(), lambda: _progress(checker)))
+        if source is not None:
+            report.take(_too_long(source, tree))
+        report.end(checker)
+    return report.status
+
+
+@dataclass
+class Report:
+    """Prints findings and counts them. ``status`` is the worst so far."""
+
+    as_json: bool
+    every: bool
+    status: int = 0
+    counts: Counter[Kind] = field(default_factory=Counter)
+
+    def take(self, findings: Iterable[Finding]) -> None:
+        for finding in findings:
+            self.status = max(self.status, finding.status)
+            self.counts[finding.kind] += 1
+            if self.every or not finding.is_good:
+                self._write(finding)
+
+    def end(self, checker: Checker) -> None:
+        """The summary."""
+        if self.as_json:
+            counts = {kind.name.lower(): count for kind, count in self.counts.items()}
+            write_json({"summary": counts, "objects": checker.objects, "status": self.status})
+            return
+        found = ", ".join(f"{count} {kind.value}" for kind, count in self.counts.most_common())
+        write_line(f"{_progress(checker)}: {found or 'nothing in it'}")
+
+    def _write(self, finding: Finding) -> None:
+        if self.as_json:
+            upper = {} if finding.upper is None else json_path("upper", finding.upper)
+            paths = {**json_path("lower", finding.lower), **upper}
+            kind = {"kind": finding.kind.name.lower(), "status": finding.status}
+            write_json({**kind, **paths, "detail": finding.detail})
+            return
+        lower = printable(finding.lower or b".")
+        same = finding.upper is None or finding.upper == finding.lower
+        path = lower if same else f"{printable(finding.upper or b'.')} ({lower})"
+        write_line(f"{finding.kind.value}: {path}" + (f": {finding.detail}" if finding.detail else ""))
+
+
+def _progress(checker: Checker) -> str:
+    return f"{checker.objects} objects, {amount(checker.octets)}"
+
+
+@contextmanager
+def _opened(lower: Path, keys: KeyOptions | None) -> Iterator[tuple[int, Tree | None]]:
+    if keys is not None:
+        with open_tree(lower, keys) as tree:
+            yield tree.root_fd, tree
+        return
+    root_fd = open_quietly(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if not Walk(root_fd).first_findings().is_ecryptfs:
+            raise NotEcryptfsError(f"{lower} holds no eCryptfs data", "check the path")
+        yield root_fd, None
+    finally:
+        os.close(root_fd)
+
+
+def _too_long(source: Path, tree: Tree | None) -> Iterator[Finding]:
+    room = Room(tree.statfs()[1], tree.codec.longest(TARGET_MAX)) if tree else Room()
+    fd = open_quietly(source, DIRECTORY)
+    try:
+        yield from too_long(fd, room)
+    finally:
+        os.close(fd)

@@ -1,0 +1,79 @@
+"""check as a whole command."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests import golden
+from tests.mount.support import lower_state, run
+from tests.tree.support import lower_name, open_tree
+
+CIPHER = b"cipher aes\n"
+
+
+@pytest.fixture
+def lower(tmp_path: Path) -> Path:
+    (tmp_path / "pass").write_bytes(CIPHER)
+    return golden.tree("aes32").unpack(tmp_path / "lower")
+
+
+@pytest.fixture
+def damaged(lower: Path) -> tuple[str, Path]:
+    """A file that was cut: its upper and lower path."""
+    kernels = golden.tree("aes32")
+    upper = next(e["path"] for e in kernels.manifest() if e["type"] == "file" and e["size"] > 4096)
+    with open_tree(lower, kernels.passphrases) as tree:
+        path = lower_name(tree, upper)
+    os.truncate(lower / path, 8192 + 4096)
+    return upper, path
+
+
+def test_a_good_tree(lower: Path, tmp_path: Path) -> None:
+    before = lower_state(lower)
+    done = run("check", lower, "--passfile", tmp_path / "pass")
+    assert done.stdout == "12 objects, 124.0 KiB: 12 good\n"
+    assert done.stderr == ""
+    assert run("check", lower, "--no-key").stdout == done.stdout
+    assert len(run("check", lower, "--no-key", "--all").stdout.splitlines()) == 13
+    assert lower_state(lower) == before
+
+
+def test_findings(lower: Path, damaged: tuple[str, Path], tmp_path: Path) -> None:
+    upper, path = damaged
+    words = ("check", lower, "--passfile", tmp_path / "pass")
+    line, summary = run(*words, status=4).stdout.splitlines()
+    assert line.startswith(f"cut in the data: {upper} ({path}): 4096 of ")
+    assert summary.endswith(": 11 good, 1 cut in the data")
+    found, end = [json.loads(each) for each in run(*words, "--json", status=4).stdout.splitlines()]
+    assert found["kind"] == "cut_in_data"
+    assert (found["upper"], found["lower"], found["status"]) == (upper, str(path), 4)
+    assert end == {"summary": {"good": 11, "cut_in_data": 1}, "objects": 12, "status": 4}
+
+
+def test_passthrough(tmp_path: Path) -> None:
+    kernels = golden.tree("no-passthrough-plain-files")
+    lower = kernels.unpack(tmp_path / "lower")
+    (tmp_path / "pass").write_bytes(kernels.passphrases[0])
+    words = ("check", lower, "--passfile", tmp_path / "pass")
+    assert "no eCryptfs file: plain.txt: there is no header in it\n" in run(*words, status=4).stdout
+    run(*words, "-o", "ecryptfs_passthrough")
+
+
+def test_source(lower: Path, tmp_path: Path) -> None:
+    (tmp_path / "source" / ("n" * 144)).mkdir(parents=True)
+    for words in (("--no-key",), ("--passfile", tmp_path / "pass")):
+        done = run("check", lower, *words, "--source", tmp_path / "source", status=1)
+        assert "its name has 144 octets, at most 143 fit" in done.stdout
+    run("check", lower, "--no-key", "--source", tmp_path / "none", status=1)
+
+
+def test_refusals(lower: Path, tmp_path: Path) -> None:
+    (tmp_path / "wrong").write_text("wrong\n")
+    (tmp_path / "empty").mkdir()
+    assert "does not fit" in run("check", lower, "--passfile", tmp_path / "wrong", status=3).stderr
+    assert "holds no eCryptfs data" in run("check", tmp_path / "empty", "--no-key", status=4).stderr
+    assert "No such file" in run("check", tmp_path / "none", "--no-key", status=1).stderr
