@@ -161,13 +161,14 @@ class Lane:
         """Take requests from this device, which must not block, in place of libfuse."""
         check(lib.fc_lane_attach(self._lane, fd))
 
-    def run(self, spins: int, budget: int) -> int:
-        """Answer up to ``budget`` requests, looking ``spins`` times for the next one.
+    def run(self, spins: int, sleep_ms: int, budget: int) -> int:
+        """Answer up to ``budget`` requests, looking ``spins`` times for the next one, and sleeping for it up to
+        ``sleep_ms``.
 
         LANE_REQUEST: one waits for pyfuse3; LANE_GONE: the mount is no more; LANE_IDLE: there is none now;
         LANE_BUSY: the budget is used up. Raises OSError.
         """
-        return check(lib.fc_lane_run(self._lane, spins, budget))
+        return check(lib.fc_lane_run(self._lane, spins, sleep_ms, budget))
 
     @property
     def answered(self) -> int:

@@ -286,11 +286,12 @@ uint64_t fc_lane_received(void);
 
 enum { FC_LANE_IDLE = 0, FC_LANE_REQUEST = 1, FC_LANE_GONE = 2, FC_LANE_BUSY = 3 };
 /*
- * Answer up to `budget` requests, looking `spins` times for the next one. FC_LANE_REQUEST: one waits
+ * Answer up to `budget` requests, looking `spins` times for the next one, and sleeping for it up to
+ * `sleep_ms`, if there is none. FC_LANE_REQUEST: one waits
  * for the caller; FC_LANE_GONE: the mount is no more; FC_LANE_IDLE: there is none now; FC_LANE_BUSY:
  * the budget is used up.
  */
-int fc_lane_run(fc_lane *, unsigned spins, unsigned budget);
+int fc_lane_run(fc_lane *, unsigned spins, int sleep_ms, unsigned budget);
 /* Requests that were answered here so far. */
 uint64_t fc_lane_answered(const fc_lane *);
 

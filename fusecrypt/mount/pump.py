@@ -24,6 +24,8 @@ WORKERS = 32
 """Requests that can wait in threads at the same time; pyfuse3 starts as many tasks."""
 _SPINS = 60
 """Looks before sleeping: about as long as the kernel takes to wake a sleeper. None on a single CPU."""
+_NAP = 2
+"""Milliseconds of sleep in the lane before trio's, which is the dearer one; not while others wait for turns."""
 _TURN = 64
 """Requests after which other tasks get a turn."""
 
@@ -53,12 +55,16 @@ class Pump(trio.abc.Instrument):
         self._answered = 0
         self._leader: trio.lowlevel.Task | None = None
         self._parked = trio.lowlevel.ParkingLot()
+        self._away: set[trio.lowlevel.Task] = set()
+        """Workers whose request is in a thread: they need the loop when it is done."""
         self._ended = False
         self.gone = False
 
     def hand_over(self) -> None:
         """To be called by a handler before it waits: another worker takes the next request."""
-        if self._leader is trio.lowlevel.current_task():
+        task = trio.lowlevel.current_task()
+        self._away.add(task)
+        if self._leader is task:
             self._leader = None
             self._parked.unpark()
 
@@ -69,6 +75,7 @@ class Pump(trio.abc.Instrument):
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """A leader ends when its read finds the connection closed; the others must not wait for it."""
+        self._away.discard(task)
         if task is self._leader:
             self.gone = self.gone or not self._ended
             self._end()
@@ -80,6 +87,7 @@ class Pump(trio.abc.Instrument):
     async def _wait(self) -> bool:
         """True when a request can be read, False to end the worker."""
         task = trio.lowlevel.current_task()
+        self._away.discard(task)
         while self._leader is not None and self._leader is not task and not self._ended:
             await self._parked.park()
         if self._ended:
@@ -106,7 +114,7 @@ class Pump(trio.abc.Instrument):
     async def _next(self) -> bool:
         """Let the lane work until there is a request that it leaves to us; False at the end."""
         while not self._ended:
-            state = self._lane.run(self._spins, _TURN)
+            state = self._lane.run(self._spins, 0 if self._away else _NAP, _TURN)
             if state == LANE_REQUEST:
                 return True
             if state == LANE_GONE:
