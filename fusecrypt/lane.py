@@ -162,8 +162,8 @@ class Lane:
         check(lib.fc_lane_attach(self._lane, fd))
 
     def run(self, spins: int, sleep_ms: int, budget: int) -> int:
-        """Answer up to ``budget`` requests, looking ``spins`` times for the next one, and sleeping for it up to
-        ``sleep_ms``.
+        """Answer up to ``budget`` requests, looking ``spins`` times for the next one, and sleeping for it up
+        to ``sleep_ms``.
 
         LANE_REQUEST: one waits for pyfuse3; LANE_GONE: the mount is no more; LANE_IDLE: there is none now;
         LANE_BUSY: the budget is used up. Raises OSError.

@@ -25,7 +25,7 @@ WORKERS = 32
 _SPINS = 60
 """Looks before sleeping: about as long as the kernel takes to wake a sleeper. None on a single CPU."""
 _NAP = 2
-"""Milliseconds of sleep in the lane before trio's, which is the dearer one; not while others wait for turns."""
+"""Milliseconds of sleep in the lane before trio's, which is the dearer one. None while others wait."""
 _TURN = 64
 """Requests after which other tasks get a turn."""
 
