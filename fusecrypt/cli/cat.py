@@ -35,8 +35,7 @@ def cat(lower: Path, paths: Sequence[bytes], keys: KeyOptions) -> int:
     out = sys.stdout.buffer
     with open_tree(lower, keys) as tree:
         for path in paths:
-            with failures.of(path):
-                for piece in pieces(tree, path):
-                    out.write(piece)
+            for piece in failures.each(path, pieces(tree, path)):
+                out.write(piece)
     out.flush()
     return failures.status

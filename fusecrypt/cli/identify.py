@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fusecrypt.cli.output import Failures, json_option, json_path, printable, write_json, write_line
+from fusecrypt.cli.output import Failures, json_option, json_path, write_json, write_line
+from fusecrypt.cli.terminal import escaped
 from fusecrypt.offline.identify import ECRYPTFS, Identity, identify, name_cipher
 from fusecrypt.offline.material import Material
 from fusecrypt.tree.headers import Found
@@ -49,7 +49,7 @@ def identify_(paths: Sequence[Path], as_json: bool) -> int:
 
 
 def _print(found: Identity) -> None:
-    write_line(f"{printable(bytes(found.path))}: {found.what}")
+    write_line(f"{escaped(str(found.path))}: {found.what}")
     for name, value in _lines(found):
         write_line(f"  {name:<8}{value}")
     for tree in found.trees:
@@ -65,13 +65,13 @@ def _lines(found: Identity) -> Iterator[tuple[str, str]]:
         yield from _header_lines(found.found)
     for each in found.material:
         if found.kind != "ecryptfs-key-file":
-            yield "key", f"{printable(bytes(each.path))}: {each.what}"
+            yield "key", f"{escaped(str(each.path))}: {each.what}"
     for refusal in found.refusals:
-        yield "note", printable(os.fsencode(refusal))
+        yield "note", escaped(refusal)
     for n, need in enumerate(found.needs):
-        yield "or" if n else "needs", printable(os.fsencode(need))
+        yield "or" if n else "needs", escaped(need)
     if found.advice:
-        yield "advice", printable(os.fsencode(found.advice))
+        yield "advice", escaped(found.advice)
 
 
 def _survey_lines(survey: Survey) -> Iterator[tuple[str, str]]:

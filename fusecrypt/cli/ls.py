@@ -23,7 +23,7 @@ from fusecrypt.cli.output import (
 )
 from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
 from fusecrypt.errors import FormatError
-from fusecrypt.offline.show import entries, node_at, node_below, split
+from fusecrypt.offline.show import entries, split
 from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import Entry, Seen, Tree
 
@@ -71,43 +71,78 @@ def ls(
     failures = Failures()
     with open_tree(lower, keys) as tree:
         for path in paths or (b"",):
-            with failures.of(path or b"."):
-                rows = _rows(tree, path, recursive, failures)
-                if as_json:
-                    for row in rows:
-                        write_json(_json(row))
-                elif long:
-                    for row in rows:
-                        write_line(_long(row))
-                else:
-                    write_names((row.path for row in rows), null)
+            rows = failures.each(path or b".", _rows(tree, path, recursive, failures))
+            if as_json:
+                for row in rows:
+                    write_json(_json(row))
+            elif long:
+                for row in rows:
+                    write_line(_long(row))
+            else:
+                write_names((row.path for row in rows), null)
     return failures.status
 
 
 def _rows(tree: Tree, path: bytes, recursive: bool, failures: Failures) -> Iterator[Row]:
     """The entries of a directory, or the one object that is none."""
     names = split(path)
-    with node_at(tree, b"/".join(names)) as node:
-        if node.is_directory:
-            yield from _below(tree, node, b"", recursive, failures)
-        else:
-            yield Row(path, Entry(names[-1], node.name, tree.stat(node)), _target(tree, node))
+    node = tree.resolve(b"/".join(names))
+    if node.is_directory:
+        yield from _below(tree, node, path or b".", recursive, failures)
+        return
+    try:
+        yield Row(path, Entry(names[-1], node.name, tree.stat(node)), _target(tree, node))
+    finally:
+        tree.forget(node)
 
 
-def _below(tree: Tree, node: Node, prefix: bytes, recursive: bool, failures: Failures) -> Iterator[Row]:
+class _Level(NamedTuple):
+    """A directory that is being listed: its node, with a reference, its path, and what is still to come."""
+
+    node: Node
+    prefix: bytes
+    rest: Iterator[Entry]
+
+
+def _below(tree: Tree, top: Node, shown: bytes, recursive: bool, failures: Failures) -> Iterator[Row]:
+    """Depth first, and without recursion: a hostile tree may be deeper than the interpreter's stack."""
+    levels = [_Level(top, b"", _entries(tree, top, shown, failures))]
+    try:
+        while levels:
+            node, prefix, rest = levels[-1]
+            entry = None
+            with failures.of(prefix or shown):
+                entry = next(rest, None)
+            if entry is None:
+                tree.forget(levels.pop().node)
+                continue
+            path = prefix + entry.name
+            child = _lookup(tree, node, entry, path, failures)
+            target = _target(tree, child) if child else None
+            if child and child.is_directory and recursive:
+                levels.append(_Level(child, path + b"/", _entries(tree, child, path, failures)))
+            elif child:
+                tree.forget(child)
+            yield Row(path, entry, target)
+    finally:
+        for level in levels:
+            tree.forget(level.node)
+
+
+def _entries(tree: Tree, node: Node, shown: bytes, failures: Failures) -> Iterator[Entry]:
     found, hidden = entries(tree, node)
     if hidden:
-        failures.note(prefix or b".", f"{hidden} lower names are of another key, plain or damaged", 4)
-    for entry in found:
-        path = prefix + entry.name
-        kind = stat.S_IFMT(entry.seen.stat.mode)
-        if kind not in (stat.S_IFDIR, stat.S_IFLNK):
-            yield Row(path, entry)
-            continue
-        with failures.of(path), node_below(tree, node, entry.name) as child:
-            yield Row(path, entry, _target(tree, child))
-            if recursive and child.is_directory:
-                yield from _below(tree, child, path + b"/", recursive, failures)
+        failures.note(shown, f"{hidden} lower names are of another key, plain or damaged", 4)
+    yield from found
+
+
+def _lookup(tree: Tree, node: Node, entry: Entry, path: bytes, failures: Failures) -> Node | None:
+    """The node of what has something below or behind it, with a reference."""
+    if stat.S_IFMT(entry.seen.stat.mode) in (stat.S_IFDIR, stat.S_IFLNK):
+        with failures.of(path):
+            found = tree.lookup(node, entry.name)
+            return found[0] if found else None
+    return None
 
 
 def _target(tree: Tree, node: Node) -> bytes | None:

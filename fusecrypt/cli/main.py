@@ -61,6 +61,7 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         status = 1
     except OSError as error:
-        say(f"{error.filename or 'fusecrypt'}: {error.strerror}")
+        what = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
+        say(f"{what}{error.strerror}")
         status = 1
     sys.exit(status if isinstance(status, int) else 0)

@@ -7,38 +7,19 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from fusecrypt.cli.terminal import describe, say
+from fusecrypt.cli.terminal import describe, escaped, say
 from fusecrypt.errors import FusecryptError
 
-_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
-_SURROGATES = range(0xDC80, 0xDD00)
-"""What stands for an octet that is no UTF-8."""
+_T = TypeVar("_T")
 
 
 def printable(name: bytes) -> str:
-    r"""A name for people: what is not printable is escaped (``\n``, ``\x1b``, ``\u202e``), as are
-    backslashes, so that it stays one line and moves no cursor."""
-    text = name.decode(errors="surrogateescape")
-    if text.isprintable() and "\\" not in text:
-        return text
-    return "".join(map(_escaped, text))
-
-
-def _escaped(character: str) -> str:
-    if character in _SHORT:
-        return _SHORT[character]
-    if character.isprintable():
-        return character
-    code = ord(character)
-    if code in _SURROGATES:
-        return f"\\x{code - 0xDC00:02x}"
-    if code < 0x80:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    """A name for people, escaped as messages are."""
+    return escaped(os.fsdecode(name))
 
 
 def write_line(text: str) -> None:
@@ -86,9 +67,14 @@ class Failures:
         except OSError as error:
             self.note(what, error.strerror or str(error), 1)
 
+    def each(self, what: bytes | str, items: Iterable[_T]) -> Iterator[_T]:
+        """The items, as far as they come; it is their failure that is said, not that of who uses them."""
+        with self.of(what):
+            yield from items
+
     def note(self, what: bytes | str, message: str, status: int) -> None:
         """Say a failure."""
-        say(f"{printable(os.fsencode(what))}: {message}")
+        say(f"{os.fsdecode(what)}: {message}")
         self.status = max(self.status, status)
 
 

@@ -15,8 +15,8 @@ import click
 from fusecrypt.cli import secrets
 from fusecrypt.cli.mount import fuse_options
 from fusecrypt.cli.options import MountOptions
-from fusecrypt.cli.output import Failures, json_option, json_path, printable, write_json, write_line
-from fusecrypt.cli.terminal import ask_secret, describe, has_terminal, say
+from fusecrypt.cli.output import Failures, json_option, json_path, write_json, write_line
+from fusecrypt.cli.terminal import ask_secret, describe, escaped, has_terminal, say
 from fusecrypt.errors import NotEcryptfsError, UsageError
 from fusecrypt.mount import spawn
 from fusecrypt.mount.config import MountConfig
@@ -106,10 +106,10 @@ def recover(directory: Path, mountpoint: str | None, as_json: bool, **given: Any
 
 def _say_elsewhere(findings: Findings) -> None:
     for path in findings.unreadable:
-        say(f"{printable(bytes(path))} cannot be read: it is passed over")
+        say(f"{path} cannot be read: it is passed over")
     for link, target in findings.links:
         if not any(tree.parts[-2:] == target.parts[-2:] for tree in findings.trees):
-            say(f"{printable(bytes(link))} leads to {printable(bytes(target))}, which is not in here")
+            say(f"{link} leads to {target}, which is not in here")
 
 
 def _material(findings: Findings, elsewhere: Sequence[Path]) -> list[Material]:
@@ -120,7 +120,7 @@ def _material(findings: Findings, elsewhere: Sequence[Path]) -> list[Material]:
         paths += beside(tree, ())
     found, refusals = examine_all(paths)
     for refusal in refusals:
-        say(printable(os.fsencode(refusal)))
+        say(refusal)
     return found
 
 
@@ -159,7 +159,7 @@ def _mount_all(attempts: Sequence[Attempt], mountpoint: str | None, failures: Fa
             if place != mountpoint:
                 os.makedirs(place, exist_ok=True)
             _mount(each, place)
-            say(f"{printable(bytes(each.lower))} is mounted read-only on {printable(os.fsencode(place))}")
+            say(f"{each.lower} is mounted read-only on {place}")
 
 
 def _labels(opened: Sequence[Attempt]) -> list[str]:
@@ -194,16 +194,16 @@ def _commands(each: Attempt) -> Iterator[tuple[str, str]]:
 
 
 def _print(each: Attempt, commands: bool) -> None:
-    path = printable(bytes(each.lower))
+    path = escaped(str(each.lower))
     if each.policy is None:
         assert each.error is not None
-        write_line(f"{path}: not opened: {printable(os.fsencode(describe(each.error)))}")
+        write_line(f"{path}: not opened: {escaped(describe(each.error))}")
         return
-    how = " and ".join(printable(os.fsencode(offer.how)) for offer in each.used)
+    how = " and ".join(escaped(offer.how) for offer in each.used)
     write_line(f"{path}: opened with {how}")
     if commands:
         for name, value in _commands(each):
-            write_line(f"  {name:<8}{printable(os.fsencode(value))}")
+            write_line(f"  {name:<8}{escaped(value)}")
 
 
 def _json(each: Attempt) -> dict[str, Any]:

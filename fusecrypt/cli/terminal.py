@@ -2,7 +2,8 @@
 
 The rules: prompts go to the terminal itself, never to standard output; messages go to standard error with
 the program's name, without a capital or a full stop; a hint says what to do next, on a line of its own;
-standard output is for what was asked for; secrets are read into locked memory and never echoed.
+what is not printable in either is escaped, since names of files can hold anything; standard output is for
+what was asked for; secrets are read into locked memory and never echoed.
 """
 
 from __future__ import annotations
@@ -15,16 +16,42 @@ from fusecrypt.errors import FusecryptError, SecretError
 from fusecrypt.native import Secret
 
 MAX_LINE = 4096
+_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
+_SURROGATES = range(0xDC80, 0xDD00)
+"""What stands for an octet that is no UTF-8."""
 
 
 def say(message: str) -> None:
     """A message to the user, on standard error."""
-    print(f"fusecrypt: {message}", file=sys.stderr)
+    print(f"fusecrypt: {escaped(message)}", file=sys.stderr)
 
 
 def hint(message: str) -> None:
     """What to do next, below an error."""
-    print(f"  hint: {message}", file=sys.stderr)
+    print(f"  hint: {escaped(message)}", file=sys.stderr)
+
+
+def escaped(text: str) -> str:
+    r"""A text in which what is not printable (``\n``, ``\x1b``, ``\u202e``) and backslashes are escaped.
+
+    So it stays one line and moves no cursor.
+    """
+    if text.isprintable() and "\\" not in text:
+        return text
+    return "".join(map(_escaped, text))
+
+
+def _escaped(character: str) -> str:
+    if character in _SHORT:
+        return _SHORT[character]
+    if character.isprintable():
+        return character
+    code = ord(character)
+    if code in _SURROGATES:
+        return f"\\x{code - 0xDC00:02x}"
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def describe(error: FusecryptError) -> str:

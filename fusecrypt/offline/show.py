@@ -32,18 +32,6 @@ def node_at(tree: Tree, path: bytes) -> Iterator[Node]:
         tree.forget(node)
 
 
-@contextmanager
-def node_below(tree: Tree, parent: Node, name: bytes) -> Iterator[Node]:
-    """The object of a name in a directory, for a while. Raises OSError (ENOENT)."""
-    found = tree.lookup(parent, name)
-    if found is None:
-        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
-    try:
-        yield found[0]
-    finally:
-        tree.forget(found[0])
-
-
 def split(path: bytes) -> list[bytes]:
     """The names in a path; ``.`` and empty ones say nothing."""
     return [name for name in path.split(b"/") if name not in (b"", b".")]

@@ -13,6 +13,7 @@ import pytest
 
 from tests import golden, manifest
 from tests.mount.support import PROGRAM, lower_state, run
+from tests.offline.support import made_tree
 from tests.tree.support import User, lower_name, open_tree, opened, policy
 
 
@@ -218,6 +219,46 @@ def test_hostile_names(tmp_path: Path) -> None:
     ):
         assert all(line.isprintable() for line in (done.stdout + done.stderr).splitlines()), done
     assert raw("ls", "-0", *words) == name + b"\0l\x07\0"
+
+
+def test_messages_hold_no_control_characters(lower: Path, tmp_path: Path, key: Key) -> None:
+    place = tmp_path / "em\x1bpty"
+    place.mkdir()
+    assert r"em\x1bpty holds no eCryptfs data" in run("ls", *key, place, status=4).stderr
+    assert r"n\x1bone: No such file" in run("ls", *key, tmp_path / "n\x1bone", status=1).stderr
+    assert r"b\x1bad does not lie in" in run("find", "-u", *key, lower, "/b\x1bad", status=2).stderr
+
+
+def test_a_tree_deeper_than_any_stack(tmp_path: Path) -> None:
+    (tmp_path / "pass").write_text("test")
+    lower = made_tree(tmp_path / "lower", "file", names=False)
+    fd = os.open(lower, os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    try:
+        _look_at_deep(tmp_path, lower)
+    finally:
+        subprocess.run(["rm", "-r", lower], check=True)  # pytest's own clearing is not fit for it
+
+
+def _look_at_deep(tmp_path: Path, lower: Path) -> None:
+    words = ("--passfile", tmp_path / "pass", lower)
+    assert len(run("ls", "-R", *words).stdout.splitlines()) == 1501
+    assert run("identify", lower).stdout.startswith(f"{lower}: eCryptfs tree")
+    done = run("recover", "--passfile", tmp_path / "pass", lower)
+    assert done.stdout.startswith(f"{lower}: opened")
+    assert "passed over" in done.stderr
+
+
+def test_output_that_cannot_be_written(lower: Path, key: Key) -> None:
+    with open("/dev/full", "wb") as full:
+        for words in (("cat", *key, lower, "hello.txt"), ("ls", *key, lower), ("ls", "-l", *key, lower)):
+            done = subprocess.run([PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, check=False)
+            assert (done.returncode, done.stderr) == (1, b"fusecrypt: No space left on device\n")
 
 
 @pytest.mark.parametrize("command", ["ls", "cat", "stat", "find"])
