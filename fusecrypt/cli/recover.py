@@ -107,6 +107,8 @@ def recover(directory: Path, mountpoint: str | None, as_json: bool, **given: Any
 def _say_elsewhere(findings: Findings) -> None:
     for path in findings.unreadable:
         say(f"{path} cannot be read: it is passed over")
+    for path, what in findings.others:
+        say(f"{path} is something else: {what.name}")
     for link, target in findings.links:
         if not any(tree.parts[-2:] == target.parts[-2:] for tree in findings.trees):
             say(f"{link} leads to {target}, which is not in here")
@@ -198,6 +200,8 @@ def _print(each: Attempt, commands: bool) -> None:
     if each.policy is None:
         assert each.error is not None
         write_line(f"{path}: not opened: {escaped(describe(each.error))}")
+        for found in examine_all(beside(each.lower, ()))[0]:
+            write_line(f"  {'key':<8}{escaped(f'{found.path}: {found.what}')}")
         return
     how = " and ".join(escaped(offer.how) for offer in each.used)
     write_line(f"{path}: opened with {how}")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 
 _LUKS = b"LUKS\xba\xbe"
@@ -25,7 +27,10 @@ _ENCFS = Format("encfs", "EncFS tree", "encfs opens it")
 _SECUREFS = Format("securefs", "securefs tree", "securefs opens it")
 _CRYFS = Format("cryfs", "CryFS tree", "cryfs opens it")
 _FSCRYPT = Format(
-    "fscrypt", "file system with fscrypt directories", "fscrypt unlocks them where it is mounted"
+    "fscrypt", "directory under fscrypt", "fscrypt unlocks it, where its file system is mounted"
+)
+FSCRYPT_ROOT = Format(
+    "fscrypt-root", "file system with directories under fscrypt", "fscrypt unlocks them, where it is mounted"
 )
 _CLOUD_SYNC = Format(
     "synology-cloud-sync",
@@ -47,7 +52,7 @@ _MARKS = {
     b".securefs.json": _SECUREFS,
     b".config.pb": _SECUREFS,
     b"cryfs.config": _CRYFS,
-    b".fscrypt": _FSCRYPT,
+    b".fscrypt": FSCRYPT_ROOT,
 }
 """Files that stand in the root directory of such a tree."""
 
@@ -64,9 +69,20 @@ SAMSUNG_MARK = b".MetaEcfsFile"
 SAMSUNG_ADVICE = "a memory card of a Samsung phone: its key is in the phone, under the user's password or PIN"
 
 
-def directory_format(names: Collection[bytes]) -> Format | None:
-    """What the names in a directory show it to be, or None."""
-    return next((_MARKS[name] for name in _MARKS if name in names), None)
+_GET_FLAGS = 0x80086601
+_ENCRYPTED = 0x800
+"""FS_IOC_GETFLAGS and FS_ENCRYPT_FL of linux/fs.h."""
+
+
+def directory_format(fd: int, names: Collection[bytes]) -> Format | None:
+    """What an open directory and the names in it show it to be, or None."""
+    for name, found in _MARKS.items():
+        if name in names:
+            return found
+    flags = bytearray(8)
+    with suppress(OSError):  # not every file system has them
+        fcntl.ioctl(fd, _GET_FLAGS, flags)
+    return _FSCRYPT if int.from_bytes(flags, "little") & _ENCRYPTED else None
 
 
 def file_format(fd: int) -> Format | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusecrypt.errors import FormatError, NotEcryptfsError
 from fusecrypt.offline import material
-from fusecrypt.offline.foreign import SAMSUNG_ADVICE, SAMSUNG_MARK, Format, directory_format, file_format
+from fusecrypt.offline.foreign import SAMSUNG_ADVICE, SAMSUNG_MARK, Format, file_format
 from fusecrypt.offline.material import Material
 from fusecrypt.offline.search import Findings, search
 from fusecrypt.ondisk.ciphers import BY_CODE
@@ -21,6 +23,7 @@ from fusecrypt.tree.survey import LIMIT, Survey, survey_steps
 
 TREE = "ecryptfs-tree"
 TREES = "ecryptfs-trees"
+OTHERS = "others"
 FILE = "ecryptfs-file"
 DAMAGED = "ecryptfs-damaged"
 NAME = "ecryptfs-name"
@@ -29,6 +32,9 @@ UNKNOWN = "unknown"
 
 ECRYPTFS = frozenset((TREE, TREES, FILE, NAME, KEY_FILE))
 """The kinds of what is eCryptfs's and in order."""
+
+_SAMPLE = 64
+"""Files of a directory that are looked at for other kinds."""
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -74,21 +80,49 @@ def identify(path: Path) -> Identity:
 
 def _directory(path: Path) -> Identity:
     findings = search(path)
-    if findings.trees == [path.resolve()]:
+    real = path.resolve()
+    if findings.trees == [real]:
         return _tree(path)
+    others = dict(findings.others)
+    if real in others and not findings.trees:
+        return _other(path, others[real])
+    parts = (*map(_tree, findings.trees), *(_other(where, what) for where, what in findings.others))
     if findings.trees:
-        trees = tuple(map(_tree, findings.trees))
-        what = f"directory with {len(trees)} eCryptfs tree{'s' if len(trees) > 1 else ''} in it"
-        return Identity(path, TREES, what, f"`fusecrypt recover {path}` tries a secret on all", trees=trees)
-    names = [os.fsencode(name) for name in os.listdir(path)]
-    known = directory_format(names)
-    if known is not None:
-        return _other(path, known)
+        what = f"directory with eCryptfs trees in it: {len(findings.trees)}"
+        return Identity(path, TREES, what, f"`fusecrypt recover {path}` tries a secret on all", trees=parts)
+    if parts:
+        return Identity(
+            path, OTHERS, "no eCryptfs data, but encrypted directories of other kinds", trees=parts
+        )
     found, refusals = material.examine_all(findings.material)
-    return Identity(
+    return _by_its_files(path) or Identity(
         path, UNKNOWN, "no eCryptfs data, and no other known signature", _elsewhere(findings),
         material=tuple(found), refusals=tuple(refusals),
     )  # fmt: skip
+
+
+def _by_its_files(path: Path) -> Identity | None:
+    """What the first files below a directory are, if some are of another known kind."""
+    seen: Counter[Format | None] = Counter()
+    for directory, _, names in os.walk(path):
+        for name in names[: _SAMPLE - seen.total()]:
+            with suppress(OSError):
+                seen[_format_of(Path(directory, name))] += 1
+        if seen.total() >= _SAMPLE:
+            break
+    for known, count in seen.most_common():
+        if known is not None:
+            what = f"no eCryptfs data; {known.name}: {count} of the first {seen.total()} files"
+            return Identity(path, known.kind, what, known.advice)
+    return None
+
+
+def _format_of(path: Path) -> Format | None:
+    fd = open_quietly(path, _OPEN | os.O_NOFOLLOW)
+    try:
+        return file_format(fd) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+    finally:
+        os.close(fd)
 
 
 def _elsewhere(findings: Findings) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from fusecrypt.errors import FormatError
 from fusecrypt.native import PEEK_ERROR, PEEK_HEADER, Stat, stat_many
 from fusecrypt.offline import material
+from fusecrypt.offline.foreign import FSCRYPT_ROOT, Format, directory_format
 from fusecrypt.ondisk.header import Header, parse_header
 from fusecrypt.ondisk.names import decode_name
 from fusecrypt.tree.headers import find_header, read_xattr
@@ -45,9 +46,11 @@ class Part:
 
 @dataclass
 class Findings:
-    """``trees`` are the lower roots. ``links`` are links of an unmounted home to directories elsewhere."""
+    """``trees`` are the lower roots, ``others`` directories of other kinds, which are not entered. ``links``
+    are links of an unmounted home to directories elsewhere."""
 
     trees: list[Path] = field(default_factory=list)
+    others: list[tuple[Path, Format]] = field(default_factory=list)
     material: list[Path] = field(default_factory=list)
     links: list[tuple[Path, Path]] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
@@ -73,6 +76,11 @@ def search(root: Path) -> Findings:
 def _look(findings: Findings, path: Path, fd: int, depth: int) -> tuple[list[Part], bool]:
     """The parts below an open directory, and whether there is anything else."""
     names = [os.fsencode(name) for name in os.listdir(fd)]
+    other = directory_format(fd, set(names))
+    if other is not None:
+        findings.others.append((path, other))
+        if other is not FSCRYPT_ROOT:
+            return [], True
     findings.material += [path / os.fsdecode(name) for name in names if material.is_candidate(name)]
     own = _name_signatures(names)
     named = bool(own)

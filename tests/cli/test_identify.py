@@ -25,7 +25,7 @@ def test_a_home(tmp_path: Path) -> None:
         "707dd06f8443a678, ec2bdc60f6ad46fc",
     ]
     above = run("identify", tmp_path).stdout
-    assert above.startswith(f"{tmp_path}: directory with 1 eCryptfs tree in it\n  advice  `fusecrypt recover")
+    assert above.startswith(f"{tmp_path}: directory with eCryptfs trees in it: 1\n  advice  `fusecrypt reco")
     assert f"{lower}: eCryptfs tree" in above
 
 

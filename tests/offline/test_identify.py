@@ -111,7 +111,7 @@ def test_other_files(tmp_path: Path, data: bytes, kind: str, word: str) -> None:
         (".securefs.json", "securefs"),
         (".config.pb", "securefs"),
         ("cryfs.config", "cryfs"),
-        (".fscrypt", "fscrypt"),
+        (".fscrypt", "fscrypt-root"),
         ("anything", "unknown"),
     ],
 )
@@ -120,6 +120,45 @@ def test_other_directories(tmp_path: Path, name: str, kind: str) -> None:
     found = identify(tmp_path)
     assert found.kind == kind
     assert bool(found.advice) == (kind != "unknown")
+
+
+def test_a_directory_under_fscrypt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file system tells: 0x80800 are the flags of such a directory of ext4."""
+
+    def flags(fd: int, request: int, buffer: bytearray) -> None:
+        inode = os.stat(f"/proc/self/fd/{fd}").st_ino
+        assert request == 0x80086601
+        buffer[:4] = (0x80800 if inode == secret.stat().st_ino else 0x80000).to_bytes(4, "little")
+
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    monkeypatch.setattr("fcntl.ioctl", flags)
+    assert identify(secret).kind == "fscrypt"
+    above = identify(tmp_path)
+    assert (above.kind, [part.kind for part in above.trees]) == (kinds.OTHERS, ["fscrypt"])
+
+
+def test_others_beside_trees(tmp_path: Path) -> None:
+    lower = alice(tmp_path)
+    (tmp_path / "vault").mkdir()
+    (tmp_path / "vault" / "gocryptfs.conf").write_text("{}")
+    found = identify(tmp_path)
+    assert found.kind == kinds.TREES
+    assert [(part.path, part.kind) for part in found.trees] == [
+        (lower, kinds.TREE),
+        (tmp_path / "vault", "gocryptfs"),
+    ]
+
+
+def test_a_directory_of_files_of_another_kind(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for name in ("a", "b", "sub/c"):
+        (tmp_path / name).write_bytes(b"__CLOUDSYNC_ENC__" + os.urandom(100))
+    (tmp_path / "readme").write_text("plain")
+    (tmp_path / "link").symlink_to("a")
+    found = identify(tmp_path)
+    assert found.kind == "synology-cloud-sync"
+    assert found.what == "no eCryptfs data; file of Synology's Cloud Sync: 3 of the first 4 files"
 
 
 def test_a_memory_card_of_a_samsung_phone(tmp_path: Path) -> None:
