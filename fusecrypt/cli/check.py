@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from fusecrypt.cli.activity import amount, with_activity
+from fusecrypt.cli.manifest import read_manifest, shown
 from fusecrypt.cli.output import json_option, json_path, printable, write_json, write_line
 from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
-from fusecrypt.errors import NotEcryptfsError
+from fusecrypt.errors import NotEcryptfsError, UsageError
 from fusecrypt.offline.check import Checker
-from fusecrypt.offline.findings import Finding, Kind
+from fusecrypt.offline.digests import Digester, Object, Unreadable
+from fusecrypt.offline.findings import Fault, Finding, Kind
 from fusecrypt.offline.fit import TARGET_MAX, Room, too_long
 from fusecrypt.offline.lower import DIRECTORY
+from fusecrypt.offline.manifest import compare
 from fusecrypt.tree.raw import open_quietly
 from fusecrypt.tree.survey import Walk
 from fusecrypt.tree.tree import Tree
@@ -34,16 +37,32 @@ from fusecrypt.tree.tree import Tree
     metavar="DIR",
     help="Name what in the plain directory DIR is too long to import.",
 )
+@click.option(
+    "--manifest",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Compare the contents with FILE of `fusecrypt manifest`.",
+)
+@click.option(
+    "--verify-key", type=click.Path(path_type=Path), metavar="KEY", help="Its public Ed25519 key, PEM."
+)
 @json_option
 @key_options
 def check(
-    lower: Path, no_key: bool, every: bool, source: Path | None, as_json: bool, keys: KeyOptions
+    lower: Path,
+    no_key: bool,
+    every: bool,
+    source: Path | None,
+    manifest: Path | None,
+    verify_key: Path | None,
+    as_json: bool,
+    keys: KeyOptions,
 ) -> int:
     """Look at every object in the tree LOWER and print what is wrong with it.
 
     Each finding is one line: its kind, the path in the decrypted tree and the lower one, and more about it.
     All files are read from beginning to end. eCryptfs has no integrity: data that was changed, but not
-    zeroed or cut, is noticed with a manifest only (`fusecrypt manifest`). The key is taken as `fusecrypt
+    zeroed or cut, is noticed with --manifest only; then they are read twice. The key is taken as `fusecrypt
     mount` takes it; without one (--no-key) names and symlink targets are checked by their form only, and
     keys are not missed. Nothing is written below.
 
@@ -54,17 +73,24 @@ def check(
     status 4   no eCryptfs file; damaged header; header octets changed; header attribute damaged; cut in
                the header; cut in the data; zeros where encrypted data should be; no zeros after its end;
                size field far below the length; undecodable name or symlink target; name not encrypted;
-               two lower names for one name
+               two lower names for one name; not as in the manifest
 
     With -o ecryptfs_passthrough files that are no eCryptfs files are good.
 
     Exit statuses: the highest of all findings, 0 if there are only notes; 2 wrong command line; 3 also: no
     key opens the tree; 4 also: LOWER holds no eCryptfs data.
     """
+    if no_key and manifest:
+        raise UsageError("a manifest is compared with contents, which need the key", "leave out --no-key")
     report = Report(as_json, every)
     with _opened(lower, None if no_key else keys) as (root_fd, tree):
+        listed = read_manifest(tree, manifest, verify_key) if tree and manifest else None
         checker = Checker(root_fd, tree.policy if tree else None, os.cpu_count() or 1)
-        report.take(with_activity(checker.findings(), lambda: _progress(checker)))
+        with closing(checker.findings()) as findings:
+            report.take(with_activity(findings, lambda: _progress(checker)))
+        if tree and listed is not None:
+            with shown(Digester(tree, os.cpu_count() or 1)) as found:
+                report.take(_differences(tree, listed, found))
         if source is not None:
             report.take(_too_long(source, tree))
         report.end(checker)
@@ -126,6 +152,16 @@ def _opened(lower: Path, keys: KeyOptions | None) -> Iterator[tuple[int, Tree | 
         yield root_fd, None
     finally:
         os.close(root_fd)
+
+
+def _differences(
+    tree: Tree, listed: dict[bytes, Object], found: Iterator[Object | Unreadable]
+) -> Iterator[Finding]:
+    """What is not as listed. What cannot be read has its finding already."""
+    for each in compare(listed, found):
+        if each.what != "unreadable":
+            lower = b"/".join(map(tree.codec.encode, each.path.split(b"/")))
+            yield Finding(Fault.DIFFERS, lower, each.path, f"{each.what}: {each.detail}")
 
 
 def _too_long(source: Path, tree: Tree | None) -> Iterator[Finding]:

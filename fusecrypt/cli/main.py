@@ -23,6 +23,7 @@ _COMMANDS = {
     "find": "fusecrypt.cli.find:find",
     "name": "fusecrypt.cli.name:name",
     "check": "fusecrypt.cli.check:check",
+    "manifest": "fusecrypt.cli.manifest:manifest",
     "key": "fusecrypt.cli.key:key",
     "bench": "fusecrypt.cli.bench:bench",
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -49,7 +49,7 @@ class Checker:
         self.objects = 0
         self.octets = 0
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self) -> Generator[Finding, None, None]:
         """One of every good object, and one of each thing that is wrong. Raises OSError for the root."""
         with opened_directory(self._root_fd, b""):
             pass

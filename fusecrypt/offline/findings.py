@@ -24,6 +24,7 @@ class Fault(Enum):
     CLASH = "two lower names for one name"
     TOO_LONG = "too long to import"
     UNREADABLE = "unreadable"
+    DIFFERS = "not as in the manifest"
 
 
 Kind = State | Fault
@@ -35,7 +36,7 @@ _STATUS: dict[Kind, int] = {
     Fault.OTHER_FNEK: 3,
     **dict.fromkeys((State.FOREIGN, State.BAD_HEADER, State.CUT_IN_HEADER, State.CUT_IN_DATA), 4),
     **dict.fromkeys((Fault.ZEROED, Fault.TAIL, Fault.SIZE, Fault.HEADER_CHANGED, Fault.XATTR), 4),
-    **dict.fromkeys((Fault.NAME, Fault.TARGET, Fault.PLAIN_NAME, Fault.CLASH), 4),
+    **dict.fromkeys((Fault.NAME, Fault.TARGET, Fault.PLAIN_NAME, Fault.CLASH, Fault.DIFFERS), 4),
 }
 
 
