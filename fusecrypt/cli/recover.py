@@ -118,8 +118,8 @@ def _material(findings: Findings, elsewhere: Sequence[Path]) -> list[Material]:
     paths = list(findings.material)
     for path in elsewhere:
         paths += search(path).material if path.is_dir() else [path]
-    for tree in findings.trees:
-        paths += beside(tree, ())
+    for part in findings.parts:
+        paths += beside(part.path, sorted(part.signatures))
     found, refusals = examine_all(paths)
     for refusal in refusals:
         say(refusal)

@@ -46,14 +46,19 @@ class Part:
 
 @dataclass
 class Findings:
-    """``trees`` are the lower roots, ``others`` directories of other kinds, which are not entered. ``links``
-    are links of an unmounted home to directories elsewhere."""
+    """``parts`` are the trees, ``others`` directories of other kinds, which are not entered. ``links`` are
+    links of an unmounted home to directories elsewhere."""
 
-    trees: list[Path] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)
     others: list[tuple[Path, Format]] = field(default_factory=list)
     material: list[Path] = field(default_factory=list)
     links: list[tuple[Path, Path]] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
+
+    @property
+    def trees(self) -> list[Path]:
+        """The lower roots."""
+        return [part.path for part in self.parts]
 
 
 def search(root: Path) -> Findings:
@@ -66,10 +71,9 @@ def search(root: Path) -> Findings:
     root = root.resolve()
     fd = open_quietly(root, _DIRECTORY)
     try:
-        parts, _ = _look(findings, root, fd, 0)
+        findings.parts, _ = _look(findings, root, fd, 0)
     finally:
         os.close(fd)
-    findings.trees = [part.path for part in parts]
     return findings
 
 

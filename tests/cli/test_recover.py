@@ -18,6 +18,7 @@ from tests.manifest import diff
 from tests.mount.support import PROGRAM, is_mounted, lower_state, run
 from tests.mount.users import program_for_others
 from tests.offline.support import FACTS, LOGIN, alice, made_tree, nas_share, whole_home
+from tests.tree.support import token
 from tests.watch import unmount_below
 
 PRIVATE = golden.DIRECTORY / "userspace" / "private-manifest.json"
@@ -102,6 +103,22 @@ def test_key_files_that_lie_elsewhere(tmp_path: Path) -> None:
         data = json.loads(said)
         assert (data["opened"], data["lower"]) == (True, str(lower))
         assert data["options"] == ["--wrapped-passphrase", str(saved)]
+
+
+def test_key_slot_files_in_the_configuration(tmp_path: Path) -> None:
+    lower = made_tree(tmp_path / "backup" / "lower", "file", names=False)
+    (tmp_path / "pass").write_text("test")
+    place = tmp_path / "config" / "fusecrypt" / "keyslots"
+    place.mkdir(parents=True)
+    file = place / f"{token().sig}.keyslots"
+    create = ("key", "create", lower, "--passfile", tmp_path / "pass", "--keyslots", file)
+    run(*create, "--recovery-file", tmp_path / "recovery")
+    words = ("recover", "--passfile", tmp_path / "recovery", "--json", tmp_path / "backup")
+    assert json.loads(run(*words, status=3).stdout)["opened"] is False
+    environ = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    said = json.loads(run(*words, env=environ).stdout)
+    assert (said["opened"], said["options"]) == (True, [])  # mount looks there too
+    assert f"{file}: key-slot file, 2 slots" in run("identify", lower, env=environ).stdout
 
 
 def test_it_asks_once(disk: Path) -> None:
