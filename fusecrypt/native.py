@@ -441,6 +441,14 @@ def stat_fd(fd: int, peek: bool) -> Stat:
     return Stat._make(_STAT.unpack(ffi.buffer(out)))
 
 
+def open_quietly(path: str | bytes | os.PathLike[str], flags: int, dir_fd: int | None = None) -> int:
+    """Open to read without a trace in the access time, where we may. Raises OSError."""
+    try:
+        return os.open(path, flags | os.O_NOATIME, dir_fd=dir_fd)
+    except PermissionError:  # that is for the owner
+        return os.open(path, flags, dir_fd=dir_fd)
+
+
 def renameat2(olddirfd: int, old: bytes, newdirfd: int, new: bytes, flags: int) -> None:
     """renameat2(2) with RENAME_NOREPLACE (1) or RENAME_EXCHANGE (2). Raises OSError."""
     check(lib.fc_renameat2(olddirfd, old, newdirfd, new, flags))

@@ -16,13 +16,13 @@ from fusecrypt.cli.manifest import read_manifest, shown
 from fusecrypt.cli.output import json_option, json_path, printable, write_json, write_line
 from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
 from fusecrypt.errors import NotEcryptfsError, UsageError
+from fusecrypt.native import open_quietly
 from fusecrypt.offline.check import Checker
 from fusecrypt.offline.digests import Digester, Object, Unreadable
 from fusecrypt.offline.findings import Fault, Finding, Kind
 from fusecrypt.offline.fit import TARGET_MAX, Room, too_long
 from fusecrypt.offline.lower import DIRECTORY
 from fusecrypt.offline.manifest import compare
-from fusecrypt.tree.raw import open_quietly
 from fusecrypt.tree.survey import Walk
 from fusecrypt.tree.tree import Tree
 

@@ -23,9 +23,8 @@ from fusecrypt.cli.source_options import Sources, source_options
 from fusecrypt.cli.sources import Request, gather
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import NotEcryptfsError
-from fusecrypt.native import harden_process
+from fusecrypt.native import harden_process, open_quietly
 from fusecrypt.tree.policy import Policy
-from fusecrypt.tree.raw import open_quietly
 from fusecrypt.tree.resolve import Resolution, resolve
 from fusecrypt.tree.survey import Walk
 from fusecrypt.tree.tree import Tree

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fusecrypt.errors import SecretError
 from fusecrypt.keys.errors import KeyFileError
-from fusecrypt.native import Secret
+from fusecrypt.native import Secret, open_quietly
 
 PRIVATE = 0o600
 
@@ -20,7 +20,7 @@ def open_regular(path: Path, *, follow: bool = True) -> int:
     Raises OSError if it cannot be opened and KeyFileError if it is no regular file.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)
-    descriptor = os.open(path, flags)
+    descriptor = open_quietly(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise KeyFileError(f"{path} is not a regular file")
@@ -43,6 +43,15 @@ def read_small(path: Path, limit: int) -> bytes:
         return read_descriptor(descriptor, limit, str(path))
     finally:
         os.close(descriptor)
+
+
+def list_quietly(directory: Path) -> list[str]:
+    """The names in a directory, read without a trace in its access time, where we may. Raises OSError."""
+    fd = open_quietly(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def read_secret(path: Path, limit: int) -> Secret:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusecrypt.keys.errors import KeyFileError
-from fusecrypt.keys.files import read_small
+from fusecrypt.keys.files import list_quietly, read_small
 from fusecrypt.keys.token import DEFAULT_SALT
 
 MAX_RC = 40960
@@ -108,7 +108,11 @@ def salt_of(path: Path) -> bytes:
 
 def _alias(config: Path, lower: Path) -> str:
     """The name of the private directory whose .conf line names this lower directory as its source."""
-    for path in sorted(config.glob("*.conf")):
+    try:
+        names = sorted(list_quietly(config))
+    except OSError:
+        names = []
+    for path in (config / name for name in names if name.endswith(".conf")):
         try:
             fields = read_small(path, _MAX_SMALL).split()
         except (OSError, KeyFileError):

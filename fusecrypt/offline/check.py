@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from fusecrypt.native import open_quietly
 from fusecrypt.offline.checkfile import Trouble, check_file
 from fusecrypt.offline.checkname import Decoded, NameCheck
 from fusecrypt.offline.findings import Fault, Finding
@@ -16,7 +17,6 @@ from fusecrypt.offline.health import State
 from fusecrypt.offline.lower import FILE, Child, below, children, opened_directory
 from fusecrypt.tree.headers import Found
 from fusecrypt.tree.policy import Policy
-from fusecrypt.tree.raw import open_quietly
 from fusecrypt.tree.resolve import NEW_CIPHER
 
 _BATCH = 256

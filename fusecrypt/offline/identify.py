@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusecrypt.errors import FormatError, NotEcryptfsError
+from fusecrypt.native import open_quietly
 from fusecrypt.offline import material
 from fusecrypt.offline.foreign import SAMSUNG_ADVICE, SAMSUNG_MARK, Format, file_format
 from fusecrypt.offline.material import Material
@@ -18,7 +19,6 @@ from fusecrypt.offline.search import Findings, search
 from fusecrypt.ondisk.ciphers import BY_CODE
 from fusecrypt.ondisk.names import decode_name
 from fusecrypt.tree.headers import Found, find_header
-from fusecrypt.tree.raw import open_quietly
 from fusecrypt.tree.survey import LIMIT, Survey, survey_steps
 
 TREE = "ecryptfs-tree"
@@ -32,9 +32,6 @@ UNKNOWN = "unknown"
 
 ECRYPTFS = frozenset((TREE, TREES, FILE, NAME, KEY_FILE))
 """The kinds of what is eCryptfs's and in order."""
-
-_SAMPLE = 64
-"""Files of a directory that are looked at for other kinds."""
 
 _OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -95,21 +92,18 @@ def _directory(path: Path) -> Identity:
             path, OTHERS, "no eCryptfs data, but encrypted directories of other kinds", trees=parts
         )
     found, refusals = material.examine_all(findings.material)
-    return _by_its_files(path) or Identity(
+    return _by_its_files(path, findings.sample) or Identity(
         path, UNKNOWN, "no eCryptfs data, and no other known signature", _elsewhere(findings),
         material=tuple(found), refusals=tuple(refusals),
     )  # fmt: skip
 
 
-def _by_its_files(path: Path) -> Identity | None:
+def _by_its_files(path: Path, sample: list[Path]) -> Identity | None:
     """What the first files below a directory are, if some are of another known kind."""
     seen: Counter[Format | None] = Counter()
-    for directory, _, names in os.walk(path):
-        for name in names[: _SAMPLE - seen.total()]:
-            with suppress(OSError):
-                seen[_format_of(Path(directory, name))] += 1
-        if seen.total() >= _SAMPLE:
-            break
+    for file in sample:
+        with suppress(OSError):
+            seen[_format_of(file)] += 1
     for known, count in seen.most_common():
         if known is not None:
             what = f"no eCryptfs data; {known.name}: {count} of the first {seen.total()} files"
@@ -120,7 +114,7 @@ def _by_its_files(path: Path) -> Identity | None:
 def _format_of(path: Path) -> Format | None:
     fd = open_quietly(path, _OPEN | os.O_NOFOLLOW)
     try:
-        return file_format(fd) if stat.S_ISREG(os.fstat(fd).st_mode) else None
+        return file_format(fd)
     finally:
         os.close(fd)
 

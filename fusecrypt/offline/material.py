@@ -11,7 +11,7 @@ from pathlib import Path
 from fusecrypt.errors import FusecryptError
 from fusecrypt.keys import locate
 from fusecrypt.keys.errors import KeyFileError
-from fusecrypt.keys.files import read_small
+from fusecrypt.keys.files import list_quietly, read_small
 from fusecrypt.keys.homes import MAX_RC, parse_signatures, rc_salt
 from fusecrypt.keys.slotfile import SlotFile
 from fusecrypt.keys.slotstore import SlotStore
@@ -101,7 +101,7 @@ def beside(lower: Path, signatures: Iterable[bytes]) -> Iterator[Path]:
     places = [lower.parent, lower.parent / ".ecryptfs"]
     for place in places:
         if os.path.isdir(place) and os.access(place, os.R_OK):
-            names = sorted(os.listdir(place))
+            names = sorted(list_quietly(place))
             yield from (place / name for name in names if _belongs(place, name, lower))
     for sig in signatures:
         for path in locate.candidates(lower, sig)[1:]:

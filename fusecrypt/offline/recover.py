@@ -14,11 +14,10 @@ from fusecrypt.keys.errors import KeyFileError, SlotError
 from fusecrypt.keys.synology import unwrap_export
 from fusecrypt.keys.token import DEFAULT_SALT, MAX_PASSPHRASE, AuthToken
 from fusecrypt.keys.unlock import open_with_secret, passphrase_tokens
-from fusecrypt.native import Secret
+from fusecrypt.native import Secret, open_quietly
 from fusecrypt.offline import material
 from fusecrypt.offline.material import Material
 from fusecrypt.tree.policy import Policy
-from fusecrypt.tree.raw import open_quietly
 from fusecrypt.tree.resolve import Candidates, Options, resolve
 from fusecrypt.tree.survey import LIMIT, Survey, Walk
 

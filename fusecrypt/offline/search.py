@@ -10,13 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fusecrypt.errors import FormatError
-from fusecrypt.native import PEEK_ERROR, PEEK_HEADER, Stat, stat_many
+from fusecrypt.native import PEEK_ERROR, PEEK_HEADER, Stat, open_quietly, stat_many
 from fusecrypt.offline import material
 from fusecrypt.offline.foreign import FSCRYPT_ROOT, Format, directory_format
 from fusecrypt.ondisk.header import Header, parse_header
 from fusecrypt.ondisk.names import decode_name
 from fusecrypt.tree.headers import find_header, read_xattr
-from fusecrypt.tree.raw import open_quietly
 from fusecrypt.tree.tree import by_descriptor
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -24,6 +23,7 @@ _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _DEEPEST = 256
 _SAMPLES = 16
 """Files of a directory whose keys are looked at."""
+_FOREIGN_SAMPLES = 64
 
 _RUNNING = frozenset(map(Path, ("/proc", "/sys", "/dev", "/run")))
 """Directories of the running system that hold no files of anybody."""
@@ -46,12 +46,13 @@ class Part:
 
 @dataclass
 class Findings:
-    """``parts`` are the trees, ``others`` directories of other kinds, which are not entered. ``links`` are
-    links of an unmounted home to directories elsewhere."""
+    """``parts`` are the trees, ``others`` directories of other kinds, which are not entered, ``sample`` the
+    first files that are not eCryptfs's, ``links`` those of an unmounted home to directories elsewhere."""
 
     parts: list[Part] = field(default_factory=list)
     others: list[tuple[Path, Format]] = field(default_factory=list)
     material: list[Path] = field(default_factory=list)
+    sample: list[Path] = field(default_factory=list)
     links: list[tuple[Path, Path]] = field(default_factory=list)
     unreadable: list[Path] = field(default_factory=list)
 
@@ -89,7 +90,7 @@ def _look(findings: Findings, path: Path, fd: int, depth: int) -> tuple[list[Par
     own = _name_signatures(names)
     named = bool(own)
     stats = dict(zip(names, stat_many(fd, names, True), strict=True))
-    foreign, headers = _files(fd, stats)
+    foreign, headers = _files(findings, path, fd, stats)
     own |= {packet.signature for header in headers for packet in header.packets}
     parts: list[Part] = []
     for name in sorted(names):
@@ -146,7 +147,9 @@ def _name_signatures(names: Iterable[bytes]) -> set[bytes]:
     return found
 
 
-def _files(fd: int, stats: dict[bytes, Stat]) -> tuple[bool, Sequence[Header]]:
+def _files(
+    findings: Findings, path: Path, fd: int, stats: dict[bytes, Stat]
+) -> tuple[bool, Sequence[Header]]:
     """Whether there are other files than eCryptfs's, and the headers of some of the latter."""
     foreign, headers = False, list[Header]()
     for name, st in stats.items():
@@ -160,6 +163,8 @@ def _files(fd: int, stats: dict[bytes, Stat]) -> tuple[bool, Sequence[Header]]:
             headers.append(header)
         elif st.size:
             foreign = True
+            if len(findings.sample) < _FOREIGN_SAMPLES:
+                findings.sample.append(path / os.fsdecode(name))
     return foreign, headers
 
 

@@ -7,14 +7,6 @@ import os
 from fusecrypt.lane import LaneFile
 
 
-def open_quietly(path: str | bytes | os.PathLike[str], flags: int, dir_fd: int | None = None) -> int:
-    """Open to read without a trace in the access time, where we may. Raises OSError."""
-    try:
-        return os.open(path, flags | os.O_NOATIME, dir_fd=dir_fd)
-    except PermissionError:  # that is for the owner
-        return os.open(path, flags, dir_fd=dir_fd)
-
-
 def read_lower(fd: int, buffer: memoryview, offset: int, nowait: bool) -> int:
     """Fill ``buffer`` from a lower file; returns octets, fewer only at the end of the file.
 

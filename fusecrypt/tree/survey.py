@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fusecrypt.errors import FormatError
+from fusecrypt.native import open_quietly
 from fusecrypt.ondisk.ciphers import CipherChoice
 from fusecrypt.ondisk.names import NamePacket, decode_name
 from fusecrypt.tree.headers import find_header
-from fusecrypt.tree.raw import open_quietly
 
 LIMIT = 500_000
 """Entries after which nothing new is expected."""

@@ -16,14 +16,13 @@ from typing import NamedTuple
 
 from fusecrypt.errors import FormatError
 from fusecrypt.lane import Lane, OpenRecord
-from fusecrypt.native import PEEK_ERROR, Stat, stat_fd, stat_many
+from fusecrypt.native import PEEK_ERROR, Stat, open_quietly, stat_fd, stat_many
 from fusecrypt.tree.directories import Directories
 from fusecrypt.tree.files import EncryptedFile, OpenFile, open_file
 from fusecrypt.tree.forms import Forms
 from fusecrypt.tree.names import PlainNames, name_codec
 from fusecrypt.tree.nodes import Node, NodeTable, stale
 from fusecrypt.tree.policy import Policy
-from fusecrypt.tree.raw import open_quietly
 from fusecrypt.tree.sizes import regular_size
 
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY

@@ -105,6 +105,21 @@ def test_key_files_that_lie_elsewhere(tmp_path: Path) -> None:
         assert data["options"] == ["--wrapped-passphrase", str(saved)]
 
 
+def test_access_times_stay(disk: Path, tmp_path: Path) -> None:
+    """Of trees, key files and the directories around them; a symlink cannot be read without a trace."""
+    (disk / "home" / "alice" / ".ecryptfsrc").write_text("salt=0011223344556677\n")
+    (disk / "some file").write_text("plain")
+    everything = [disk, *(path for path in disk.rglob("*") if not path.is_symlink())]
+    for path in everything:
+        os.utime(path, ns=(1, path.stat().st_mtime_ns))
+    run("identify", disk)
+    run("recover", "--passfile", tmp_path / "login", disk, status=3)
+    run("identify", disk / "volume1" / "photos.key")
+    assert [path for path in everything if path.stat().st_atime_ns != 1] == []
+    os.listdir(disk)
+    assert disk.stat().st_atime_ns != 1, "this file system keeps no access times"
+
+
 def test_key_slot_files_in_the_configuration(tmp_path: Path) -> None:
     lower = made_tree(tmp_path / "backup" / "lower", "file", names=False)
     (tmp_path / "pass").write_text("test")

@@ -32,7 +32,7 @@ def test_the_process_is_hardened_and_keys_are_wiped(tmp_path: Path) -> None:
     """In a process of its own, since hardening cannot be taken back."""
     lower = golden.tree("aes32").unpack(tmp_path / "lower")
     (tmp_path / "pass").write_bytes(b"cipher aes\n")
-    command = [sys.executable, "-c", PROGRAM, lower, tmp_path / "pass"]
+    command: list[str | Path] = [sys.executable, "-c", PROGRAM, lower, tmp_path / "pass"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.splitlines() == [
         "dumpable 0",
