@@ -83,7 +83,7 @@ def recover(directory: Path, mountpoint: str | None, as_json: bool, **given: Any
     fusecrypt recover --passfile FILE --keys /media/stick --mount /mnt/saved /backup/home
 
     Exit statuses: 0 all trees opened; 1 something cannot be read or mounted; 3 a tree did not open; 4 there
-    is no eCryptfs tree in DIR.
+    is no eCryptfs tree in DIR; 5 FUSE is missing for --mount.
     """
     harden_process()
     options = Given(**given)
@@ -95,10 +95,10 @@ def recover(directory: Path, mountpoint: str | None, as_json: bool, **given: Any
         found = _material(findings, options.keys)
         attempts = _attempts(findings, found, options, stack)
         failures = Failures()
-        _mount_all(attempts, mountpoint, failures)
+        mounted = {} if mountpoint is None else _mount_all(attempts, mountpoint, failures)
         for each in attempts:
             if as_json:
-                write_json(_json(each))
+                write_json(_json(each, mounted.get(each.lower)))
             else:
                 _print(each, mountpoint is None)
     return max(failures.status, 0 if all(each.policy for each in attempts) else _NO_KEY)
@@ -147,21 +147,23 @@ def _attempts(findings: Findings, found: list[Material], options: Given, stack: 
     return attempts
 
 
-def _mount_all(attempts: Sequence[Attempt], mountpoint: str | None, failures: Failures) -> None:
+def _mount_all(attempts: Sequence[Attempt], mountpoint: str, failures: Failures) -> dict[Path, str]:
+    """Mount what opened; returns what is mounted where."""
     opened = [each for each in attempts if each.policy is not None]
-    if mountpoint is None or not opened:
-        return
     if not os.path.isdir(mountpoint):
         raise UsageError(f"mount point {mountpoint} is no directory", "create it, or check the path")
     places = (
         [mountpoint] if len(opened) == 1 else [os.path.join(mountpoint, name) for name in _labels(opened)]
     )
+    mounted = {}
     for each, place in zip(opened, places, strict=True):
         with failures.of(bytes(each.lower)):
             if place != mountpoint:
                 os.makedirs(place, exist_ok=True)
             _mount(each, place)
+            mounted[each.lower] = place
             say(f"{each.lower} is mounted read-only on {place}")
+    return mounted
 
 
 def _labels(opened: Sequence[Attempt]) -> list[str]:
@@ -210,7 +212,7 @@ def _print(each: Attempt, commands: bool) -> None:
             write_line(f"  {name:<8}{escaped(value)}")
 
 
-def _json(each: Attempt) -> dict[str, Any]:
+def _json(each: Attempt, place: str | None) -> dict[str, Any]:
     return {
         **json_path("lower", bytes(each.lower)),
         "opened": each.policy is not None,
@@ -218,5 +220,6 @@ def _json(each: Attempt) -> dict[str, Any]:
         "options": mount_words(each.lower, each.used),
         "signatures": [token.sig for token in each.policy.content] if each.policy else [],
         "names_encrypted": bool(each.policy and each.policy.names),
+        "mountpoint": place,
         "error": describe(each.error) if each.error else None,
     }

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from fusecrypt.errors import FusecryptError, KeyNotFoundError, SecretError
+from fusecrypt.errors import FusecryptError, KeyNotFoundError, SecretError, TreeError
 from fusecrypt.keys import homes, locate
 from fusecrypt.keys.errors import KeyFileError, SlotError
 from fusecrypt.keys.synology import unwrap_export
@@ -91,8 +91,11 @@ def _by_passphrase(
 
 
 def attempt(lower: Path, offers: Sequence[Offer]) -> Attempt:
-    """Open a tree with what fits of the offers, to read. Raises OSError."""
-    fd = open_quietly(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Open a tree with what fits of the offers, to read."""
+    try:
+        fd = open_quietly(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        return Attempt(lower, error=TreeError(f"it cannot be read: {error.strerror}"))
     try:
         walk = Walk(fd)
         used = _fitting(offers, _signatures(walk.first_findings()))

@@ -81,17 +81,17 @@ def search(root: Path) -> Findings:
 def _look(findings: Findings, path: Path, fd: int, depth: int) -> tuple[list[Part], bool]:
     """The parts below an open directory, and whether there is anything else."""
     names = [os.fsencode(name) for name in os.listdir(fd)]
-    other = directory_format(fd, set(names))
-    if other is not None:
-        findings.others.append((path, other))
-        if other is not FSCRYPT_ROOT:
-            return [], True
     findings.material += [path / os.fsdecode(name) for name in names if material.is_candidate(name)]
     own = _name_signatures(names)
     named = bool(own)
     stats = dict(zip(names, stat_many(fd, names, True), strict=True))
     foreign, headers = _files(findings, path, fd, stats)
     own |= {packet.signature for header in headers for packet in header.packets}
+    other = None if own or headers else directory_format(fd, set(names))
+    if other is not None:
+        findings.others.append((path, other))
+        if other is not FSCRYPT_ROOT:
+            return [], True
     parts: list[Part] = []
     for name in sorted(names):
         kind = stat.S_IFMT(stats[name].mode)

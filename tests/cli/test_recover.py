@@ -79,11 +79,12 @@ def test_a_single_tree_is_mounted_on_the_place_itself(tmp_path: Path) -> None:
     alice(tmp_path / "backup")
     (tmp_path / "up").mkdir()
     (tmp_path / "login").write_text(LOGIN)
-    run("recover", "--passfile", tmp_path / "login", "--mount", tmp_path / "up", tmp_path / "backup")
+    words = ("recover", "--passfile", tmp_path / "login", "--mount")
+    said = json.loads(run(*words, tmp_path / "up", "--json", tmp_path / "backup").stdout)
+    assert said["mountpoint"] == str(tmp_path / "up")
     assert is_mounted(tmp_path / "up")
     assert (tmp_path / "up" / "notes.txt").exists()
     run("umount", tmp_path / "up")
-    words = ("recover", "--passfile", tmp_path / "login", "--mount")
     assert "is no directory" in run(*words, tmp_path / "none", tmp_path / "backup", status=2).stderr
     inside = tmp_path / "backup" / "alice" / ".Private" / "up"
     inside.mkdir()
@@ -209,4 +210,5 @@ def _read_as_nobody(program: Path, open_tmp_path: Path) -> None:
     (open_tmp_path / "up").mkdir()
     os.chown(open_tmp_path / "up", 65534, 65534)
     nobody("mount", "-o", "ro", *key, lower, open_tmp_path / "up", status=1)
+    nobody("recover", *key, "--mount", open_tmp_path / "up", backup, status=1)
     assert lower_state(backup) == before

@@ -53,6 +53,12 @@ def test_trees_of_other_keys_stay_apart(tmp_path: Path) -> None:
     assert search(tmp_path).trees == [first, second]
 
 
+def test_a_tree_may_hold_files_that_are_named_like_other_kinds(tmp_path: Path) -> None:
+    lower = made_tree(tmp_path / "lower", "cryfs.config", "docs/.encfs6.xml", names=False)
+    found = search(tmp_path)
+    assert (found.trees, found.others) == ([lower], [])
+
+
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "file").write_text("plain")
