@@ -208,7 +208,7 @@ int fc_utimens(int dirfd, const char *name, int set_atime, int64_t atime_ns, int
 /* No core dumps and no ptrace by other processes of the user (PR_SET_DUMPABLE 0, RLIMIT_CORE 0). */
 int fc_harden_process(void);
 
-/* ---- lane.c: an express lane for FUSE requests ------------------------------------------------ */
+/* ---- lane*.c: an express lane for FUSE requests ------------------------------------------------ */
 
 /*
  * The lane reads requests from a FUSE device and answers the plain ones itself, without Python: names

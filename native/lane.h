@@ -126,34 +126,44 @@ fc_file_key *lane_initialise(fc_lane *, int fd, fc_file *file);
 
 void lane_close_file(struct lane_node *);
 int lane_open(struct lane_request *);
-int lane_create(struct lane_request *);
 int lane_release(struct lane_request *);
+
+/* ---- lane_create.c: new files ----------------------------------------------------------------------- */
+
+int lane_create(struct lane_request *);
+
+/* ---- lane_data.c: reads and writes -------------------------------------------------------------- */
 
 /* The file, if the lane may use it now, or NULL. */
 fc_file *lane_usable(fc_file *);
 /* Store the size field of the header, which stands in front of the data. 0, or -1. */
 int lane_store_size(fc_file *, uint64_t size);
+int lane_read(struct lane_request *);
+int lane_write(struct lane_request *);
 
-/* ---- lane_tree.c, lane_data.c: the other handlers ------------------------------------------------------ */
+/* ---- lane_lookup.c: names ----------------------------------------------------------------------- */
 
+/* The lower name of an upper one; its length, or -1. */
+ssize_t lane_lower_name(const fc_lane *, const char *name, char lower[NAME_MAX + 1]);
+/* Attributes and upper size of a child; 0, an errno, or -1 where that takes more than a look. */
+int lane_look(const fc_lane *, int dir_fd, const char *lower, fc_stat *, int64_t *size);
 /*
  * What is called `lower` in a directory: its entry, counted as one more lookup. 0, ENOENT, or -1 where
  * that takes more than a look.
  */
 int lane_enter(fc_lane *, uint64_t parent, int dir_fd, const char *lower, struct fuse_entry_out *);
-/* The lower name of an upper one; its length, or -1. */
-ssize_t lane_lower_name(const fc_lane *, const char *name, char lower[NAME_MAX + 1]);
+int lane_lookup(struct lane_request *);
+int lane_forget(struct lane_request *);
+int lane_batch_forget(struct lane_request *);
+int lane_unlink(struct lane_request *);
+
+/* ---- lane_attributes.c: attributes of what is known --------------------------------------------- */
+
+/* An entry; without a node it says that there is no such name. */
 struct fuse_entry_out lane_entry_of(const fc_lane *, const struct lane_node *, const fc_stat *,
                                     uint64_t size);
-
-int lane_lookup(struct lane_request *);
 int lane_getattr(struct lane_request *);
 int lane_setattr(struct lane_request *);
 int lane_getxattr(struct lane_request *);
-int lane_unlink(struct lane_request *);
-int lane_forget(struct lane_request *);
-int lane_batch_forget(struct lane_request *);
-int lane_read(struct lane_request *);
-int lane_write(struct lane_request *);
 
 #endif

@@ -1,0 +1,157 @@
+/* What the caller tells the lane: which objects are its own, its open files, and their handles. */
+#include "lane.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- What the caller tells ---------------------------------------------------------------------- */
+
+int
+fc_lane_mark(fc_lane *lane, uint64_t number, uint64_t dev, uint64_t ino, uint32_t kind)
+{
+    const fc_record mark = {.number = number, .dev = dev, .ino = ino, .kind = kind, .pin = -1, .fd = -1};
+    struct lane_node *node = lane_add(&lane->nodes, &mark, "", 0);
+    if (!node)
+        return -ENOMEM;
+    node->theirs = 1;
+    lane->nodes.ours--;
+    return 0;
+}
+
+static struct lane_node *
+find_theirs(fc_lane *lane, uint64_t number)
+{
+    struct lane_node *node = lane_by_number(&lane->nodes, number);
+    return node && node->theirs ? node : NULL;
+}
+
+void
+fc_lane_unmark(fc_lane *lane, uint64_t number)
+{
+    struct lane_node *node = find_theirs(lane, number);
+    if (node)
+        lane_drop(&lane->nodes, node);
+}
+
+void
+fc_lane_directory(fc_lane *lane, uint64_t number, int fd)
+{
+    struct lane_node *node = find_theirs(lane, number);
+    if (node)
+        node->dir_fd = fd;
+}
+
+void
+fc_lane_file(fc_lane *lane, uint64_t number, fc_file *file)
+{
+    struct lane_node *node = find_theirs(lane, number);
+    if (!node)
+        return;
+    node->file = file;
+    /* Handles that were given out here go on with the caller's file. */
+    for (size_t i = 0; file && i < lane->handle_count; i++) {
+        if (lane->handles[i].number == number)
+            lane->handles[i].file = file;
+    }
+}
+
+/* What the caller needs to go on with an open file of ours; its handles wait for fc_lane_file(). */
+static void
+hand_over(fc_lane *lane, struct lane_node *node, fc_record *out)
+{
+    const struct lane_open *open = (const struct lane_open *)node->file;
+    out->fd = fcntl(open->file.lower.fd, F_DUPFD_CLOEXEC, 0);
+    out->opens = (int32_t)open->opens;
+    out->writable = open->writable;
+    out->born_ns = open->file.born_ns;
+    for (size_t i = 0; i < lane->handle_count; i++) {
+        if (lane->handles[i].number == node->r.number)
+            lane->handles[i].file = NULL;
+    }
+}
+
+int
+fc_lane_take(fc_lane *lane, uint64_t number, fc_record *out, char *name)
+{
+    struct lane_node *node = lane_by_number(&lane->nodes, number);
+    if (!node || node->theirs)
+        return -ENOENT;
+    *out = node->r;
+    memcpy(name, node->name, strlen(node->name) + 1);
+    int error = fc_lane_mark(lane, number, node->r.dev, node->r.ino, node->r.kind);
+    if (error)
+        return error;
+    node->r.pin = -1; /* the caller's now */
+    if (node->file)
+        hand_over(lane, node, out);
+    lane_drop(&lane->nodes, node);
+    return 0;
+}
+
+uint64_t
+fc_lane_find(const fc_lane *lane, uint64_t dev, uint64_t ino)
+{
+    const struct lane_node *node = lane_by_identity(&lane->nodes, dev, ino);
+    return node && !node->theirs ? node->r.number : 0;
+}
+
+int
+fc_lane_give(fc_lane *lane, const fc_record *record, const char *name)
+{
+    struct lane_node *mark = find_theirs(lane, record->number);
+    if (!mark)
+        return -ENOENT;
+    if (!lane_add(&lane->nodes, record, name, strlen(name)))
+        return -ENOMEM;
+    lane_drop(&lane->nodes, mark);
+    return 0;
+}
+
+uint64_t
+fc_lane_count(const fc_lane *lane)
+{
+    return lane->nodes.ours;
+}
+
+/* ---- Handles ------------------------------------------------------------------------------------ */
+
+int64_t
+fc_lane_open(fc_lane *lane, uint64_t number, fc_file *file, int by_root)
+{
+    size_t i = lane->first_free;
+    while (i < lane->handle_count && lane->handles[i].number)
+        i++;
+    if (i == lane->handle_count) {
+        size_t more = lane->handle_count ? 2 * lane->handle_count : 64;
+        struct lane_handle *grown = realloc(lane->handles, more * sizeof *grown);
+        if (!grown)
+            return -ENOMEM;
+        memset(grown + i, 0, (more - i) * sizeof *grown);
+        lane->handles = grown;
+        lane->handle_count = more;
+    }
+    lane->handles[i] = (struct lane_handle){file, number, by_root};
+    lane->first_free = i + 1;
+    return (int64_t)i + 1;
+}
+
+void
+fc_lane_close(fc_lane *lane, uint64_t handle)
+{
+    if (handle < 1 || handle > lane->handle_count)
+        return;
+    lane->handles[handle - 1] = (struct lane_handle){0};
+    if (handle - 1 < lane->first_free)
+        lane->first_free = handle - 1;
+}
+
+uint64_t
+fc_lane_handle(const fc_lane *lane, uint64_t handle, int *by_root)
+{
+    if (handle < 1 || handle > lane->handle_count)
+        return 0;
+    *by_root = lane->handles[handle - 1].by_root;
+    return lane->handles[handle - 1].number;
+}
