@@ -24,6 +24,7 @@ _COMMANDS = {
     "name": "fusecrypt.cli.name:name",
     "check": "fusecrypt.cli.check:check",
     "manifest": "fusecrypt.cli.manifest:manifest",
+    "rekey": "fusecrypt.cli.rekey:rekey",
     "key": "fusecrypt.cli.key:key",
     "bench": "fusecrypt.cli.bench:bench",
 }

@@ -1,0 +1,159 @@
+"""fusecrypt rekey: another passphrase for an existing tree."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from fusecrypt.cli.key.access import new_secret
+from fusecrypt.cli.output import printable
+from fusecrypt.cli.source_tree import KeyOptions, key_options
+from fusecrypt.cli.sources import Request, gather
+from fusecrypt.cli.terminal import hint, say
+from fusecrypt.errors import KeyNotFoundError, NotEcryptfsError, TreeError, UsageError
+from fusecrypt.keys.token import FNEK_SALT, AuthToken
+from fusecrypt.mount import lock
+from fusecrypt.mount.mounts import FSTYPE, mount_table
+from fusecrypt.native import harden_process
+from fusecrypt.offline.journal import Journal
+from fusecrypt.offline.rekey import Keys, Left, Rekeying
+from fusecrypt.tree.resolve import resolve
+from fusecrypt.tree.survey import Walk
+
+_FIRST = (
+    "file keys stay as they are: whoever had the old key may have kept them",
+    "while names change, mounts show only a part of them: let the run end, or begin it again",
+    "headers change, sizes and times do not: backups that go by these must be refreshed",
+)
+
+
+@click.command()
+@click.argument("lower", type=click.Path(path_type=Path))
+@click.option("--new-passfile", metavar="FILE", help="The new passphrase: FILE's first line; - is stdin.")
+@click.option("--keep-old", is_flag=True, help="Add the new passphrase to the files; names keep the old key.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be done.")
+@click.option(
+    "--journal",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Undo journal, outside of LOWER; by default LOWER.rekey.",
+)
+@key_options
+def rekey(
+    lower: Path,
+    new_passfile: str | None,
+    keep_old: bool,
+    dry_run: bool,
+    journal: Path | None,
+    keys: KeyOptions,
+) -> int:
+    """Give the tree LOWER another mount passphrase. Contents are not encrypted anew: file keys stay.
+
+    First every file gets the new key beside the old one, then names and symlink targets are encrypted with
+    the new name key, then the old keys that were given go. The keys that open the tree now are taken as
+    `fusecrypt mount` takes them. With --keep-old the first step is all: both passphrases open the files, and
+    encrypted names need the old one.
+
+    The tree must not be mounted. A run that was interrupted is begun again with the same words: it goes on
+    where it was, and until then no file is without a key. Each header is in the journal, flushed, until it
+    is written and flushed. Times, modes and owners stay. The kernel reads the result.
+
+    Exit statuses: 0 done; 1 the tree is mounted, or something could not be read or written: then no old key
+    is taken away; 2 wrong command line; 3 no key opens the tree, or a file; 4 an object is damaged or
+    foreign and was left, or LOWER holds no eCryptfs data.
+    """
+    harden_process()
+    journal = journal or lower.absolute().with_name(lower.absolute().name + ".rekey")
+    if journal.absolute().parent.resolve().is_relative_to(lower.resolve()):
+        raise UsageError(f"{journal} lies in the tree", "name a file elsewhere: --journal FILE")
+    root_fd = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _refuse_mounted(root_fd, lower)
+        for line in _FIRST[: 1 if keep_old else None]:
+            say(line)
+        old = _old_keys(root_fd, lower, keys, unfinished=journal.exists())
+        with new_secret(new_passfile, "mount passphrase") as passphrase:
+            content = AuthToken.from_passphrase(passphrase)
+            names = AuthToken.from_passphrase(passphrase, FNEK_SALT)
+        if content.signature in {token.signature for token in old}:
+            raise UsageError("the new passphrase is the old one", "choose another one")
+        with _opened(journal, root_fd, content, dry_run) as opened:
+            run = Rekeying(root_fd, Keys(old, content, names), opened, lambda: None)
+            status = _run(run, keep_old, dry_run)
+            if opened is not None and status in (0, 4):
+                opened.remove()
+        return status
+    finally:
+        os.close(root_fd)
+
+
+def _run(run: Rekeying, keep_old: bool, dry_run: bool) -> int:
+    undone = run.undo_interrupted()
+    if undone:
+        say(f"put back {undone} headers that an interrupted run was writing")
+    run.add()
+    stuck = any(left.ours for left in run.done.left)
+    if not keep_old and not stuck:
+        run.rename()
+        stuck = any(left.ours for left in run.done.left)
+        if not stuck:
+            run.drop()
+    _report_left(run.done.left)
+    done, would = run.done, "would be " if dry_run else ""
+    dropped = done.added if dry_run and not keep_old else done.dropped
+    say(
+        f"the new key {would}added to {done.added} files, {done.renamed} names {would}changed, "
+        f"old keys {would}taken from {dropped} files"
+    )
+    if stuck:
+        hint("see to what is named above and begin again with the same keys; until then both may be needed")
+    elif not dry_run and not keep_old:
+        hint("key-slot files, wrapped passphrases, Private.sig and fstab still name the old key")
+    return max((left.status for left in done.left), default=0) if not stuck else 1
+
+
+def _report_left(left: list[Left]) -> None:
+    for path, reason in dict.fromkeys((each.path, each.reason) for each in left):
+        say(f"{printable(path or b'.')}: {reason}")
+
+
+def _old_keys(root_fd: int, lower: Path, keys: KeyOptions, *, unfinished: bool) -> tuple[AuthToken, ...]:
+    """All keys that the command line gives. Those of an unfinished run may open nothing any more."""
+    walk = Walk(root_fd)
+    if not walk.first_findings().is_ecryptfs:
+        raise NotEcryptfsError(f"{lower} holds no eCryptfs data", "check the path")
+    gathered = gather(Request(keys.sources, keys.slots, keys.options, lower, walk))
+    if gathered.read_only:
+        raise KeyNotFoundError("the keys may be forged, so nothing is written with them")
+    if not unfinished:
+        resolve(iter(walk), gathered.candidates, keys.options.tree_options())
+    tokens = {token.signature: token for each in gathered.candidates for token in each.tokens}
+    return tuple(tokens.values())
+
+
+@contextmanager
+def _opened(path: Path, root_fd: int, new: AuthToken, dry_run: bool) -> Iterator[Journal | None]:
+    if dry_run:
+        yield None
+        return
+    journal = Journal(path, os.fstat(root_fd).st_ino, new.sig)
+    try:
+        yield journal
+    finally:
+        journal.close()
+
+
+def _refuse_mounted(root_fd: int, lower: Path) -> None:
+    """Raises TreeError where the tree is mounted; the lock is held until the descriptor is closed."""
+    source = os.path.realpath(lower)
+    for mount in mount_table():
+        if mount.fstype in (FSTYPE, "ecryptfs") and os.path.realpath(mount.source) == source:
+            raise TreeError(f"{lower} is mounted on {mount.path}", "unmount it first")
+    try:
+        lock.hold(root_fd, source, False)
+    except OSError as error:
+        say(f"{lower} cannot be locked ({error.strerror}): see that nothing mounts it meanwhile")
