@@ -92,6 +92,10 @@ answer(struct lane_request *q)
         return lane_getxattr(q);
     case FUSE_UNLINK:
         return lane_unlink(q);
+    case FUSE_MKDIR:
+        return lane_mkdir(q);
+    case FUSE_RMDIR:
+        return lane_rmdir(q);
     case FUSE_OPENDIR:
         return lane_opendir(q);
     case FUSE_READDIRPLUS:

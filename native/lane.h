@@ -130,7 +130,14 @@ int lane_release(struct lane_request *);
 
 /* ---- lane_create.c: new files ----------------------------------------------------------------------- */
 
+/* Whether a new object may stay as the daemon makes it: only root gives objects to others. */
+int lane_stays_ours(const struct lane_request *);
 int lane_create(struct lane_request *);
+
+/* ---- lane_make.c: new directories, and their end ------------------------------------------------------ */
+
+int lane_mkdir(struct lane_request *);
+int lane_rmdir(struct lane_request *);
 
 /* ---- lane_data.c: reads and writes -------------------------------------------------------------- */
 

@@ -61,9 +61,8 @@ adopt(fc_lane *lane, uint64_t parent, const char *lower, int fd, fc_stat *st)
     return node;
 }
 
-/* Whether a new file may stay as the daemon makes it: only root gives files to others. */
-static int
-stays_ours(const struct lane_request *q)
+int
+lane_stays_ours(const struct lane_request *q)
 {
     return geteuid() != 0 || (q->in->uid == 0 && q->in->gid == getegid());
 }
@@ -75,7 +74,7 @@ lane_create(struct lane_request *q)
     const struct fuse_create_in *in = q->arg;
     const char *name = lane_name(q, sizeof *in);
     char lower[NAME_MAX + 1];
-    if (!name || !lane->may_create || !stays_ours(q) || lane_lower_name(lane, name, lower) < 0)
+    if (!name || !lane->may_create || !lane_stays_ours(q) || lane_lower_name(lane, name, lower) < 0)
         return LANE_PASS;
     int dir_fd = lane_directory_fd(lane, q->in->nodeid);
     int fd = dir_fd < 0 ? -1 : create_lower(dir_fd, lower, in);

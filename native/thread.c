@@ -9,7 +9,7 @@
 
 #define SCRATCH ((size_t)(FC_WINDOW + 2) * FC_EXTENT)
 /* Enough for the handles of some threads; libgcrypt adds more when needed. */
-#define SECURE_MEMORY (64 * 1024)
+#define SECURE_MEMORY 65536
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
