@@ -15,6 +15,8 @@ from fusecrypt.cli.activity import amount, with_activity
 from fusecrypt.cli.manifest import read_manifest, shown
 from fusecrypt.cli.output import json_option, json_path, printable, write_json, write_line
 from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.cli.terminal import say
+from fusecrypt.cli.unmounted import check_outside, refuse_mounted
 from fusecrypt.errors import NotEcryptfsError, UsageError
 from fusecrypt.native import open_quietly
 from fusecrypt.offline.check import Checker
@@ -23,6 +25,9 @@ from fusecrypt.offline.findings import Fault, Finding, Kind
 from fusecrypt.offline.fit import TARGET_MAX, Room, too_long
 from fusecrypt.offline.lower import DIRECTORY
 from fusecrypt.offline.manifest import compare
+from fusecrypt.offline.quarantine import Quarantine
+from fusecrypt.offline.repair import Outcome, repair
+from fusecrypt.offline.repair import undo as undo_repairs
 from fusecrypt.tree.survey import Walk
 from fusecrypt.tree.tree import Tree
 
@@ -46,6 +51,19 @@ from fusecrypt.tree.tree import Tree
 @click.option(
     "--verify-key", type=click.Path(path_type=Path), metavar="KEY", help="Its public Ed25519 key, PEM."
 )
+@click.option(
+    "--repair",
+    "repair_to",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Repair what can be without any loss, with an undo log in DIR.",
+)
+@click.option(
+    "--undo",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Undo the repairs that are logged in DIR, and nothing else.",
+)
 @json_option
 @key_options
 def check(
@@ -55,6 +73,8 @@ def check(
     source: Path | None,
     manifest: Path | None,
     verify_key: Path | None,
+    repair_to: Path | None,
+    undo: Path | None,
     as_json: bool,
     keys: KeyOptions,
 ) -> int:
@@ -77,13 +97,25 @@ def check(
 
     With -o ecryptfs_passthrough files that are no eCryptfs files are good.
 
+    --repair changes only what no reader goes by, or nobody sees: header octets that are ignored, cut headers
+    of empty files, names that prove to be the tree's in another form or under another key at hand; of two
+    lower names for one name the one that is not found is moved into DIR, which is made, on the same file
+    system. Each change is in the log before it is made. The exit status is that of the findings. Neither
+    --repair nor --undo runs while the tree is mounted.
+
     Exit statuses: the highest of all findings, 0 if there are only notes; 2 wrong command line; 3 also: no
     key opens the tree; 4 also: LOWER holds no eCryptfs data.
     """
-    if no_key and manifest:
-        raise UsageError("a manifest is compared with contents, which need the key", "leave out --no-key")
+    if undo is not None:
+        return _undo(lower, undo)
+    if no_key and (manifest or repair_to):
+        raise UsageError("manifests and repairs need the key", "leave out --no-key")
+    if repair_to is not None:
+        check_outside(lower, repair_to, "name a directory beside it")
     report = Report(as_json, every)
     with _opened(lower, None if no_key else keys) as (root_fd, tree):
+        if repair_to is not None:
+            refuse_mounted(root_fd, lower)
         listed = read_manifest(tree, manifest, verify_key) if tree and manifest else None
         checker = Checker(root_fd, tree.policy if tree else None, os.cpu_count() or 1)
         with closing(checker.findings()) as findings:
@@ -94,7 +126,35 @@ def check(
         if source is not None:
             report.take(_too_long(source, tree))
         report.end(checker)
+        if tree and repair_to is not None:
+            _repair(lower, tree, report.wrong, repair_to)
     return report.status
+
+
+def _repair(lower: Path, tree: Tree, wrong: list[Finding], directory: Path) -> None:
+    with closing(Quarantine(directory, os.fstat(tree.root_fd).st_ino, new=True)) as quarantine:
+        for outcome in repair(tree.root_fd, tree.policy, wrong, quarantine):
+            _say(outcome)
+        say(f"repaired {len(quarantine.actions)}; to undo: fusecrypt check --undo {directory} {lower}")
+
+
+def _undo(lower: Path, directory: Path) -> int:
+    status = 0
+    root_fd = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        refuse_mounted(root_fd, lower)
+        with closing(Quarantine(directory, os.fstat(root_fd).st_ino, new=False)) as quarantine:
+            for outcome in undo_repairs(root_fd, quarantine):
+                _say(outcome)
+                status = 1 if outcome.refused else status
+    finally:
+        os.close(root_fd)
+    return status
+
+
+def _say(outcome: Outcome) -> None:
+    text = outcome.done or f"left as it is: {outcome.refused}"
+    say(f"{printable(outcome.path)}: {text}")
 
 
 @dataclass
@@ -105,11 +165,14 @@ class Report:
     every: bool
     status: int = 0
     counts: Counter[Kind] = field(default_factory=Counter)
+    wrong: list[Finding] = field(default_factory=list)
 
     def take(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
             self.status = max(self.status, finding.status)
             self.counts[finding.kind] += 1
+            if not finding.is_good:
+                self.wrong.append(finding)
             if self.every or not finding.is_good:
                 self._write(finding)
 

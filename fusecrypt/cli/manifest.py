@@ -14,6 +14,7 @@ from fusecrypt.cli.activity import amount, with_activity
 from fusecrypt.cli.output import Failures, json_option, json_path, printable, write_json, write_line
 from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
 from fusecrypt.cli.terminal import say
+from fusecrypt.cli.unmounted import check_outside
 from fusecrypt.errors import UsageError
 from fusecrypt.offline import manifest as manifests
 from fusecrypt.offline.digests import Digester, Object, Unreadable
@@ -52,7 +53,7 @@ def create(lower: Path, file: Path, sign: Path | None, force: bool, keys: KeyOpt
     2 wrong command line; 3 no key opens the tree, or an object; 4 an object is damaged, or LOWER holds no
     eCryptfs data.
     """
-    _check_outside(lower, file)
+    check_outside(lower, file, "keep the list where the tree is not")
     if os.path.lexists(file) and not force:
         raise UsageError(f"{file} is there already", "choose another name, or add --force")
     failures = Failures()
@@ -96,11 +97,6 @@ def verify(lower: Path, file: Path, verify_key: Path | None, as_json: bool, keys
         result = ", ".join(f"{count} {what}" for what, count in counts.items())
         write_line(f"{digester.objects} objects, {amount(digester.octets)}: {result or 'all as listed'}")
     return status
-
-
-def _check_outside(lower: Path, file: Path) -> None:
-    if (file.parent.resolve() / file.name).is_relative_to(lower.resolve()):
-        raise UsageError(f"{file} lies in the tree", "keep the list where the tree is not")
 
 
 def read_manifest(tree: Tree, file: Path, verify_key: Path | None) -> dict[bytes, Object]:

@@ -14,10 +14,9 @@ from fusecrypt.cli.output import printable
 from fusecrypt.cli.source_tree import KeyOptions, key_options
 from fusecrypt.cli.sources import Request, gather
 from fusecrypt.cli.terminal import hint, say
-from fusecrypt.errors import KeyNotFoundError, NotEcryptfsError, TreeError, UsageError
+from fusecrypt.cli.unmounted import check_outside, refuse_mounted
+from fusecrypt.errors import KeyNotFoundError, NotEcryptfsError, UsageError
 from fusecrypt.keys.token import FNEK_SALT, AuthToken
-from fusecrypt.mount import lock
-from fusecrypt.mount.mounts import FSTYPE, mount_table
 from fusecrypt.native import harden_process
 from fusecrypt.offline.journal import Journal
 from fusecrypt.offline.rekey import Keys, Left, Rekeying
@@ -68,11 +67,10 @@ def rekey(
     """
     harden_process()
     journal = journal or lower.absolute().with_name(lower.absolute().name + ".rekey")
-    if journal.absolute().parent.resolve().is_relative_to(lower.resolve()):
-        raise UsageError(f"{journal} lies in the tree", "name a file elsewhere: --journal FILE")
+    check_outside(lower, journal, "name a file elsewhere: --journal FILE")
     root_fd = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _refuse_mounted(root_fd, lower)
+        refuse_mounted(root_fd, lower)
         for line in _FIRST[: 1 if keep_old else None]:
             say(line)
         old = _old_keys(root_fd, lower, keys, unfinished=journal.exists())
@@ -145,15 +143,3 @@ def _opened(path: Path, root_fd: int, new: AuthToken, dry_run: bool) -> Iterator
         yield journal
     finally:
         journal.close()
-
-
-def _refuse_mounted(root_fd: int, lower: Path) -> None:
-    """Raises TreeError where the tree is mounted; the lock is held until the descriptor is closed."""
-    source = os.path.realpath(lower)
-    for mount in mount_table():
-        if mount.fstype in (FSTYPE, "ecryptfs") and os.path.realpath(mount.source) == source:
-            raise TreeError(f"{lower} is mounted on {mount.path}", "unmount it first")
-    try:
-        lock.hold(root_fd, source, False)
-    except OSError as error:
-        say(f"{lower} cannot be locked ({error.strerror}): see that nothing mounts it meanwhile")

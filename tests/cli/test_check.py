@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import golden
-from tests.mount.support import lower_state, run
+from tests.mount.support import lower_state, mounted, run
 from tests.tree.support import lower_name, open_tree
 
 CIPHER = b"cipher aes\n"
@@ -77,3 +77,22 @@ def test_refusals(lower: Path, tmp_path: Path) -> None:
     assert "does not fit" in run("check", lower, "--passfile", tmp_path / "wrong", status=3).stderr
     assert "holds no eCryptfs data" in run("check", tmp_path / "empty", "--no-key", status=4).stderr
     assert "No such file" in run("check", tmp_path / "none", "--no-key", status=1).stderr
+
+
+def test_repair(lower: Path, damaged: tuple[str, Path], tmp_path: Path) -> None:
+    _, path = damaged
+    with (lower / path).open("r+b") as file:
+        file.seek(5000)
+        file.write(b"\1")
+    before = (lower / path).read_bytes()
+    words = ("check", lower, "--passfile", tmp_path / "pass")
+    assert "lies in the tree" in run(*words, "--repair", lower / "q", status=2).stderr
+    with mounted(lower, "-o", "ro", passphrases=[CIPHER.strip()]):
+        assert "is mounted" in run(*words, "--repair", tmp_path / "q", status=1).stderr
+    done = run(*words, "--repair", tmp_path / "q", status=4)
+    assert "repaired 1; to undo: fusecrypt check --undo" in done.stderr
+    assert "header octets changed" not in run(*words, status=4).stdout
+    assert (lower / path).read_bytes() != before
+    run("check", lower, "--undo", tmp_path / "q")
+    assert (lower / path).read_bytes() == before
+    assert "No such file" in run("check", lower, "--undo", tmp_path / "none", status=1).stderr
