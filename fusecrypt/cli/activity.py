@@ -12,30 +12,36 @@ _INTERVAL = 0.2
 _UNITS = ("octets", "KiB", "MiB", "GiB", "TiB")
 
 
-def with_activity(items: Iterable[_T], text: Callable[[], str]) -> Iterator[_T]:
-    """Pass items on; between them show ``text()`` on a terminal, a few times a second.
+class Activity:
+    """The line, drawn a few times a second if standard error is a terminal."""
 
-    The line is gone whenever the caller has an item, so it may print.
-    """
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    due, shown = time.monotonic() + _INTERVAL, False
-    for item in items:
-        if shown:
-            _clear()
-            shown = False
-        yield item
-        if time.monotonic() >= due:
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._due = time.monotonic() + _INTERVAL
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        """Show a text in place of the one before, if it is time to."""
+        if self._terminal and time.monotonic() >= self._due:
             sys.stdout.flush()
-            print(text(), end="", file=sys.stderr, flush=True)
-            due, shown = time.monotonic() + _INTERVAL, True
-    if shown:
-        _clear()
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+            self._due, self._shown = time.monotonic() + _INTERVAL, True
+
+    def clear(self) -> None:
+        """Make room for other lines."""
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._shown = False
 
 
-def _clear() -> None:
-    print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+def with_activity(items: Iterable[_T], text: Callable[[], str]) -> Iterator[_T]:
+    """Pass items on; between them show ``text()``. The line is gone whenever the caller has an item."""
+    activity = Activity()
+    for item in items:
+        activity.clear()
+        yield item
+        activity.show(text())
+    activity.clear()
 
 
 def amount(octets: float) -> str:

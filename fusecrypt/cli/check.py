@@ -112,7 +112,7 @@ def check(
         raise UsageError("manifests and repairs need the key", "leave out --no-key")
     if repair_to is not None:
         check_outside(lower, repair_to, "name a directory beside it")
-    report = Report(as_json, every)
+    report = Report(as_json, every, remember=repair_to is not None)
     with _opened(lower, None if no_key else keys) as (root_fd, tree):
         if repair_to is not None:
             refuse_mounted(root_fd, lower)
@@ -159,10 +159,12 @@ def _say(outcome: Outcome) -> None:
 
 @dataclass
 class Report:
-    """Prints findings and counts them. ``status`` is the worst so far."""
+    """Prints findings and counts them. ``status`` is the worst so far; ``wrong`` are those that are not good,
+    if it is to ``remember`` them."""
 
     as_json: bool
     every: bool
+    remember: bool
     status: int = 0
     counts: Counter[Kind] = field(default_factory=Counter)
     wrong: list[Finding] = field(default_factory=list)
@@ -171,7 +173,7 @@ class Report:
         for finding in findings:
             self.status = max(self.status, finding.status)
             self.counts[finding.kind] += 1
-            if not finding.is_good:
+            if self.remember and not finding.is_good:
                 self.wrong.append(finding)
             if self.every or not finding.is_good:
                 self._write(finding)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from fusecrypt.cli.activity import Activity
 from fusecrypt.cli.key.access import new_secret
 from fusecrypt.cli.output import printable
 from fusecrypt.cli.source_tree import KeyOptions, key_options
@@ -80,8 +81,14 @@ def rekey(
         if content.signature in {token.signature for token in old}:
             raise UsageError("the new passphrase is the old one", "choose another one")
         with _opened(journal, root_fd, content, dry_run) as opened:
-            run = Rekeying(root_fd, Keys(old, content, names), opened, lambda: None)
-            status = _run(run, keep_old, dry_run)
+            activity = Activity()
+            run = Rekeying(
+                root_fd,
+                Keys(old, content, names),
+                opened,
+                lambda: activity.show(f"{run.done.objects} objects"),
+            )
+            status = _run(run, activity, keep_old, dry_run)
             if opened is not None and status in (0, 4):
                 opened.remove()
         return status
@@ -89,7 +96,7 @@ def rekey(
         os.close(root_fd)
 
 
-def _run(run: Rekeying, keep_old: bool, dry_run: bool) -> int:
+def _run(run: Rekeying, activity: Activity, keep_old: bool, dry_run: bool) -> int:
     undone = run.undo_interrupted()
     if undone:
         say(f"put back {undone} headers that an interrupted run was writing")
@@ -100,6 +107,7 @@ def _run(run: Rekeying, keep_old: bool, dry_run: bool) -> int:
         stuck = any(left.ours for left in run.done.left)
         if not stuck:
             run.drop()
+    activity.clear()
     _report_left(run.done.left)
     done, would = run.done, "would be " if dry_run else ""
     dropped = done.added if dry_run and not keep_old else done.dropped
@@ -110,7 +118,7 @@ def _run(run: Rekeying, keep_old: bool, dry_run: bool) -> int:
     if stuck:
         hint("see to what is named above and begin again with the same keys; until then both may be needed")
     elif not dry_run and not keep_old:
-        hint("key-slot files, wrapped passphrases, Private.sig and fstab still name the old key")
+        hint("key-slot files, wrapped passphrases, Private.sig, fstab and manifests still go by the old key")
     return max((left.status for left in done.left), default=0) if not stuck else 1
 
 
