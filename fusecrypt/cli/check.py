@@ -92,8 +92,8 @@ def check(
     status 3   unknown key; name under another key
     status 4   no eCryptfs file; damaged header; header octets changed; header attribute damaged; cut in
                the header; cut in the data; zeros where encrypted data should be; no zeros after its end;
-               size field far below the length; undecodable name or symlink target; name not encrypted;
-               two lower names for one name; not as in the manifest
+               size field far below the length; its keys disagree; undecodable name or symlink target;
+               name not encrypted; two lower names for one name; not as in the manifest
 
     With -o ecryptfs_passthrough files that are no eCryptfs files are good.
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from fusecrypt.native import FileKey
 from fusecrypt.offline.findings import Fault, Kind
 from fusecrypt.offline.health import WELL, State, examine
 from fusecrypt.ondisk import header as ondisk
@@ -47,9 +48,11 @@ def check_file(fd: int, policy: Policy, keys: bool, expect_xattr: bool) -> tuple
     hit = list(_zeroed(fd, found))
     if hit:
         troubles.append(Trouble(Fault.ZEROED, _extents(hit)))
-    intact = health.state in WELL and found.header.size // EXTENT not in hit
-    if keys and intact and _opens(found, policy):
-        troubles += _tail(fd, found, policy)
+    if keys and _opens(found, policy):
+        if not _agree(found, policy):
+            troubles.append(Trouble(Fault.KEYS_DISAGREE, "its packets hold different file keys"))
+        elif health.state in WELL and found.header.size // EXTENT not in hit:
+            troubles += _tail(fd, found, policy)
     return troubles, found
 
 
@@ -120,6 +123,19 @@ def _extents(numbers: list[int]) -> str:
 
 def _opens(found: Found, policy: Policy) -> bool:
     return any(policy.token(packet.signature) for packet in found.header.passphrase_packets)
+
+
+def _agree(found: Found, policy: Policy) -> bool:
+    """Whether all packets that can be opened give the same file key, as far as its IVs tell."""
+    ivs = set()
+    for packet in found.header.passphrase_packets:
+        token = policy.token(packet.signature)
+        if token is not None:
+            cipher = packet.cipher
+            key = FileKey.unwrap(cipher.code, cipher.key_bytes, token.key, packet.wrapped_fek)
+            ivs.add((cipher, key.extent_iv(0)))
+            key.close()
+    return len(ivs) == 1
 
 
 def _tail(fd: int, found: Found, policy: Policy) -> list[Trouble]:

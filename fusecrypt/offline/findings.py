@@ -15,6 +15,7 @@ class Fault(Enum):
     TAIL = "no zeros after its end"
     SIZE = "size field far below the length"
     HEADER_CHANGED = "header octets changed"
+    KEYS_DISAGREE = "its keys disagree"
     UNCOMMON_HEADER = "header unlike the others"
     XATTR = "header attribute damaged"
     NAME = "undecodable name"
@@ -35,7 +36,8 @@ _STATUS: dict[Kind, int] = {
     State.UNKNOWN_KEY: 3,
     Fault.OTHER_FNEK: 3,
     **dict.fromkeys((State.FOREIGN, State.BAD_HEADER, State.CUT_IN_HEADER, State.CUT_IN_DATA), 4),
-    **dict.fromkeys((Fault.ZEROED, Fault.TAIL, Fault.SIZE, Fault.HEADER_CHANGED, Fault.XATTR), 4),
+    **dict.fromkeys((Fault.ZEROED, Fault.TAIL, Fault.SIZE, Fault.HEADER_CHANGED), 4),
+    **dict.fromkeys((Fault.KEYS_DISAGREE, Fault.XATTR), 4),
     **dict.fromkeys((Fault.NAME, Fault.TARGET, Fault.PLAIN_NAME, Fault.CLASH, Fault.DIFFERS), 4),
 }
 

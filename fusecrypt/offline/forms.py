@@ -9,7 +9,7 @@ from fusecrypt.ondisk.packets import PassphrasePacket
 from fusecrypt.tree.headers import Found
 
 _FEW = 3
-_RATIO = 10
+_RATIO = 4
 """A form that at most _FEW files have, where another has _RATIO times as many, is an odd one."""
 
 

@@ -160,6 +160,21 @@ def test_damaged_file_with_its_header_in_an_attribute(
     assert kinds(tmp_path, XATTR) == found
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_keys_that_disagree(first: bool, tmp_path: Path) -> None:
+    other = token(b"another")
+    both = replace(PLAIN, content=(token(), other))
+    with opened(tmp_path, both) as tree:
+        User(tree).create("file", b"x" * 4096)
+    assert kinds(tmp_path, both) == set()
+    header = parse_header((tmp_path / "file").read_bytes())
+    a, b = header.passphrase_packets
+    packets = (replace(a, wrapped_fek=bytes(16)), b) if first else (a, replace(b, wrapped_fek=bytes(16)))
+    overwrite(tmp_path / "file", 0, replace(header, packets=packets).encode())
+    assert kinds(tmp_path, both) == {Fault.KEYS_DISAGREE}
+    assert kinds(tmp_path, PLAIN) == set()
+
+
 def test_extents_are_named(tmp_path: Path) -> None:
     with opened(tmp_path, PLAIN) as tree:
         User(tree).create("file", os.urandom(5 << 20))
