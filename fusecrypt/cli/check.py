@@ -25,7 +25,7 @@ from fusecrypt.offline.findings import Fault, Finding, Kind
 from fusecrypt.offline.fit import TARGET_MAX, Room, too_long
 from fusecrypt.offline.lower import DIRECTORY
 from fusecrypt.offline.manifest import compare
-from fusecrypt.offline.quarantine import Quarantine
+from fusecrypt.offline.quarantine import LOG, Quarantine
 from fusecrypt.offline.repair import Outcome, repair
 from fusecrypt.offline.repair import undo as undo_repairs
 from fusecrypt.tree.survey import Walk
@@ -112,6 +112,10 @@ def check(
         raise UsageError("manifests and repairs need the key", "leave out --no-key")
     if repair_to is not None:
         check_outside(lower, repair_to, "name a directory beside it")
+        if (repair_to / LOG).exists():
+            raise UsageError(
+                f"{repair_to} has an undo log already", "name another directory, or undo it first"
+            )
     report = Report(as_json, every, remember=repair_to is not None)
     with _opened(lower, None if no_key else keys) as (root_fd, tree):
         if repair_to is not None:

@@ -91,6 +91,7 @@ def test_repair(lower: Path, damaged: tuple[str, Path], tmp_path: Path) -> None:
         assert "is mounted" in run(*words, "--repair", tmp_path / "q", status=1).stderr
     done = run(*words, "--repair", tmp_path / "q", status=4)
     assert "repaired 1; to undo: fusecrypt check --undo" in done.stderr
+    assert "has an undo log already" in run(*words, "--repair", tmp_path / "q", status=2).stderr
     assert "header octets changed" not in run(*words, status=4).stdout
     assert (lower / path).read_bytes() != before
     run("check", lower, "--undo", tmp_path / "q")
