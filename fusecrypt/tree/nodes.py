@@ -14,7 +14,6 @@ import errno
 import os
 import stat
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -82,6 +81,7 @@ class Node:
         return (
             self.kind != stat.S_IFDIR
             and self.parent is not None
+            and self.pin < 0
             and self.file is None
             and not self.more
             and self.number == self.ino
@@ -190,21 +190,29 @@ class NodeTable:
         self._lane.mark(node.number, node.dev, node.ino, node.kind)
 
     def _take(self, number: int) -> Node | None:
-        """The node of an object that only the lane knows so far."""
-        record = self._lane.take(number) if self._lane is not None else None
-        if record is None:
+        """The node of an object that only the lane knows so far, with its parents up to one that is known
+        here. They are taken in a loop: a tree may be deeper than Python's stack."""
+        if self._lane is None:
             return None
-        node = Node.of_record(record)
-        self._by_number[number] = node
-        self._by_identity[node.dev, node.ino] = node
-        self.unsettled.append(node)
-        if node.pin < 0:
-            with suppress(OSError):  # without its parent it is stale
-                parent = self.by_number(record.parent)
+        taken: list[tuple[Node, Record]] = []
+        while number not in self._by_number and (record := self._lane.take(number)):
+            taken.append((self._adopt(record), record))
+            number = record.parent
+        for node, record in taken:
+            parent = self._by_number.get(record.parent) if node.pin < 0 else None
+            if parent is not None:  # without its parent it is stale
                 node.parent, node.name = parent, record.name
                 parent.refs += 1
-        if record.open is not None:
-            self.on_open(node, record.open)
+        for node, record in taken:
+            if record.open is not None:
+                self.on_open(node, record.open)
+        return taken[0][0] if taken else None
+
+    def _adopt(self, record: Record) -> Node:
+        node = Node.of_record(record)
+        self._by_number[node.number] = node
+        self._by_identity[node.dev, node.ino] = node
+        self.unsettled.append(node)
         return node
 
     def settle(self) -> None:
