@@ -22,6 +22,8 @@ _COMMANDS = {
     "stat": "fusecrypt.cli.stat:stat",
     "find": "fusecrypt.cli.find:find",
     "name": "fusecrypt.cli.name:name",
+    "export": "fusecrypt.cli.export:export",
+    "import": "fusecrypt.cli.import_:import_",
     "check": "fusecrypt.cli.check:check",
     "manifest": "fusecrypt.cli.manifest:manifest",
     "rekey": "fusecrypt.cli.rekey:rekey",

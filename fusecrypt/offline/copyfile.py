@@ -1,0 +1,78 @@
+"""The contents of one file, from one open file to another, as far as they can be read."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable
+
+from fusecrypt.offline.show import PIECE
+from fusecrypt.ondisk.extents import EXTENT
+from fusecrypt.tree.files import OpenFile
+
+_local = threading.local()
+
+
+class StoppedError(Exception):
+    """Somebody wants the copy to end."""
+
+
+class ReadError(Exception):
+    """The source failed, with ``cause``; ``saved`` octets of the file could be read all the same."""
+
+    def __init__(self, cause: OSError, saved: int) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.saved = saved
+
+
+def copy_contents(source: OpenFile, target: OpenFile, going: Callable[[int], None], salvage: bool) -> None:
+    """Copy all of a file, a MiB at a time; ``going`` hears of the octets, and may raise StoppedError.
+
+    Raises OSError for the target, and ReadError for the source: with ``salvage`` once all extents that can be
+    read have been copied, each to its place, and zeros stand for those before the last of them.
+    """
+    buffer = _buffer()
+    offset = 0
+    while True:
+        try:
+            n = source.read_into(buffer, offset, PIECE)
+        except OSError as error:
+            if not salvage or error.errno != errno.EIO:
+                raise ReadError(error, 0) from None
+            raise ReadError(error, offset + _salvage(source, target, offset, going)) from None
+        if n:
+            target.write(offset, buffer[:n])
+            offset += n
+            going(n)
+        if n < PIECE:
+            return
+
+
+def _salvage(source: OpenFile, target: OpenFile, offset: int, going: Callable[[int], None]) -> int:
+    """Copy what can be read from an offset on, extent by extent; returns how many octets."""
+    buffer, saved = _buffer(), 0
+    # A damaged header may claim any size; more than there is below cannot be read.
+    end = min(source.size, os.fstat(source.fd).st_size)
+    for at in range(offset, end, EXTENT):
+        try:
+            n = source.read_into(buffer, at, EXTENT)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise ReadError(error, 0) from None
+            going(0)
+        else:
+            target.write(at, buffer[:n])
+            saved += n
+            going(n)
+    return saved
+
+
+def _buffer() -> memoryview:
+    """A MiB for each thread."""
+    try:
+        buffer: memoryview = _local.buffer
+    except AttributeError:
+        buffer = _local.buffer = memoryview(bytearray(PIECE))
+    return buffer

@@ -1,0 +1,184 @@
+"""A plain directory as the target of a copy: nothing is written outside of it, whatever names say."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from itertools import count
+from pathlib import Path
+
+from fusecrypt.native import renameat2, stat_many
+from fusecrypt.offline.items import Item, name_of, parent_of
+from fusecrypt.offline.lower import DIRECTORY
+from fusecrypt.offline.places import Places
+from fusecrypt.offline.restore import Lost, Restorer
+from fusecrypt.offline.target import WORK, Draft, lock_work
+from fusecrypt.offline.walk import Xattrs
+from fusecrypt.tree.raw import RawFile
+from fusecrypt.tree.tree import Seen
+
+_NOREPLACE = 1
+_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_MARK = b"root"
+"""In the working directory: the root was made by this copy, which therefore gives it its attributes."""
+
+
+class PlainTarget:
+    """The directory ``path``, made if absent. Every step below it goes through an open directory."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises OSError; TreeError if another copy into it is under way."""
+        made = False
+        with suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+            made = True
+        self._root_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._where = os.fspath(path)
+        self._work_fd = -1
+        self._places = Places(self._root_fd)
+        self._names = count(1)
+        try:
+            self._open_work()
+            if made:
+                os.close(os.open(_MARK, _FILE, 0o600, dir_fd=self._work_fd))
+            self._ours = made or self._has_mark()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open_work(self) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(WORK, 0o700, dir_fd=self._root_fd)
+        self._work_fd = os.open(WORK, DIRECTORY, dir_fd=self._root_fd)
+        lock_work(self._work_fd, self._where)
+        with suppress(OSError):
+            os.removexattr(self._work_fd, "system.posix_acl_default")  # drafts would inherit it
+        self._clear(_MARK)  # a killed run left the rest
+
+    def _clear(self, keep: bytes) -> None:
+        for name in map(os.fsencode, os.listdir(self._work_fd)):
+            if name != keep:
+                os.unlink(name, dir_fd=self._work_fd)
+
+    def _has_mark(self) -> bool:
+        return not stat_many(self._work_fd, [_MARK], False)[0].error
+
+    def close(self) -> None:
+        """A mark that the root is ours stays for the next run, unless the copy is whole."""
+        with suppress(OSError):
+            os.rmdir(WORK, dir_fd=self._root_fd)
+        self._places.close()
+        for fd in (self._work_fd, self._root_fd):
+            if fd >= 0:
+                os.close(fd)
+
+    def find(self, path: bytes) -> Seen | None:
+        st = stat_many(self._parent(path), [name_of(path)], False)[0]
+        if st.error == errno.ENOENT:
+            return None
+        if st.error:
+            raise OSError(st.error, os.strerror(st.error))
+        return Seen(st, st.size)
+
+    def readlink(self, path: bytes) -> bytes:
+        return os.readlink(name_of(path), dir_fd=self._parent(path))
+
+    def check(self, item: Item) -> str:
+        return f"its name is taken by {WORK.decode()}, where objects are made" if item.path == WORK else ""
+
+    def needs(self, item: Item) -> int:
+        block = os.fstatvfs(self._root_fd).f_frsize or 1
+        return -(-item.size // block) * block if item.kind == stat.S_IFREG else block
+
+    def free(self) -> tuple[int, int]:
+        figures = os.fstatvfs(self._root_fd)
+        return figures.f_bavail * figures.f_frsize, figures.f_favail if figures.f_files else 1 << 62
+
+    def make_directory(self, item: Item) -> bool:
+        if not item.path:
+            return os.listdir(self._root_fd) == [os.fsdecode(WORK)]
+        try:
+            os.mkdir(name_of(item.path), 0o700, dir_fd=self._parent(item.path))
+        except FileExistsError:
+            self._places.fd(item.path)  # if it is a directory
+            return False
+        return True
+
+    def leave(self, item: Item, xattrs: Xattrs | None, restorer: Restorer) -> list[Lost]:
+        fd = self._places.fd(item.path)
+        if not item.path:
+            self._clear(b"")
+            os.rmdir(WORK, dir_fd=self._root_fd)
+        lost = []
+        if xattrs is not None and (item.path or self._ours):
+            lost = restorer.restore(fd, item, xattrs, path=False)
+        os.fsync(fd)
+        return lost
+
+    def begin(self, item: Item) -> Draft:
+        name = self._name()
+        file = RawFile(os.open(name, _FILE, 0o600, dir_fd=self._work_fd), True)
+        return Draft(name, file.fd, file)
+
+    def make(self, item: Item, link: bytes) -> Draft:
+        name = self._name()
+        if item.kind == stat.S_IFLNK:
+            os.symlink(link, name, dir_fd=self._work_fd)
+        else:
+            os.mknod(name, item.kind | 0o600, item.stat.rdev, dir_fd=self._work_fd)
+        return Draft(name, os.open(name, _HANDLE, dir_fd=self._work_fd))
+
+    def commit(self, draft: Draft, path: bytes, replace: bool) -> None:
+        try:
+            self._rename(draft.name, path, replace)
+        except BaseException:
+            self.discard(draft)
+            raise
+        _close(draft)
+
+    def discard(self, draft: Draft) -> None:
+        _close(draft)
+        os.unlink(draft.name, dir_fd=self._work_fd)
+
+    def link(self, first: bytes, path: bytes, replace: bool) -> None:
+        name = self._name()
+        os.link(
+            name_of(first),
+            name,
+            src_dir_fd=self._parent(first),
+            dst_dir_fd=self._work_fd,
+            follow_symlinks=False,
+        )
+        try:
+            self._rename(name, path, replace)
+        except BaseException:
+            os.unlink(name, dir_fd=self._work_fd)
+            raise
+
+    def _parent(self, path: bytes) -> int:
+        return self._places.fd(parent_of(path))
+
+    def _name(self) -> bytes:
+        return str(next(self._names)).encode()
+
+    def _rename(self, name: bytes, path: bytes, replace: bool) -> None:
+        parent = self._parent(path)
+        try:
+            renameat2(self._work_fd, name, parent, name_of(path), 0 if replace else _NOREPLACE)
+        except OSError as error:
+            if replace or error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            # This file system cannot do it in one step.
+            if self.find(path) is not None:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+            os.rename(name, name_of(path), src_dir_fd=self._work_fd, dst_dir_fd=parent)
+
+
+def _close(draft: Draft) -> None:
+    if draft.file is not None:
+        draft.file.close()
+    else:
+        os.close(draft.fd)

@@ -1,0 +1,233 @@
+"""A tree as a tar archive in the pax format, written while it is read: names and attributes of any form,
+times to the nanosecond, ACLs as text and, like all attributes, as they are."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tarfile
+from bisect import bisect_left
+from contextlib import closing, suppress
+from typing import BinaryIO
+
+from fusecrypt.errors import FusecryptError
+from fusecrypt.offline.acl import acl_text
+from fusecrypt.offline.items import Enter, Item, Leave, Problem, Tally, problem_of
+from fusecrypt.offline.restore import CAPABILITY, NO_CAPABILITY, NOT_ASKED, SET_ID, read_xattrs
+from fusecrypt.offline.show import PIECE
+from fusecrypt.offline.transfer import PARTIAL, Rules, UnfinishedError
+from fusecrypt.offline.walk import Event, LinkTable, Source, Tell, Walk, Xattrs
+from fusecrypt.ondisk.extents import EXTENT
+from fusecrypt.tree.files import OpenFile
+
+_TYPES = {
+    stat.S_IFREG: tarfile.REGTYPE,
+    stat.S_IFDIR: tarfile.DIRTYPE,
+    stat.S_IFLNK: tarfile.SYMTYPE,
+    stat.S_IFIFO: tarfile.FIFOTYPE,
+    stat.S_IFCHR: tarfile.CHRTYPE,
+    stat.S_IFBLK: tarfile.BLKTYPE,
+}
+_ACLS = {b"system.posix_acl_access": "SCHILY.acl.access", b"system.posix_acl_default": "SCHILY.acl.default"}
+
+
+class TarStream:
+    """One archive of what a source has. The stream is left without an end if a problem ends the run."""
+
+    def __init__(self, source: Source, out: BinaryIO, rules: Rules, tell: Tell, tally: Tally) -> None:
+        self._source = source
+        self._out = out
+        self._rules = rules
+        self._tell = tell
+        self._tally = tally
+        self._links = LinkTable()
+        self._buffer = memoryview(bytearray(PIECE))
+        self._above: list[tuple[Item, bool]] = []
+        """Directories on the way to where the walk is, and whether they are in the archive."""
+
+    def run(self) -> None:
+        """Write it all. Raises UnfinishedError, OSError of the stream."""
+        with closing(Walk(self._source, self._rules.selection).events()) as events:
+            for event in events:
+                self._take(event)
+        self._out.write(bytes(2 * tarfile.BLOCKSIZE))
+        self._out.flush()
+
+    def _write_header(self, info: tarfile.TarInfo) -> None:
+        self._out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Problem):
+            self._problem(event)
+        elif isinstance(event, Enter):
+            self._above.append((event.item, not event.item.path))
+            if event.wanted:
+                self._add_directories()
+        elif isinstance(event, Leave):
+            self._above.pop()
+        else:
+            self._add_directories()
+            self._add(event)
+
+    def _add_directories(self) -> None:
+        for depth, (item, there) in enumerate(self._above):
+            if not there:
+                self._above[depth] = item, True
+                self._add(item)
+
+    def _problem(self, problem: Problem) -> None:
+        if problem.status and not self._rules.keep_going:
+            raise UnfinishedError(problem)
+        self._tell(problem)
+
+    def _add(self, item: Item) -> None:
+        if item.is_device and not self._rules.special:
+            self._problem(Problem(item.path, "a device node, which was left out; --special copies it", 0))
+        elif item.kind not in _TYPES:
+            self._problem(Problem(item.path, "a socket, which an archive cannot hold"))
+        elif item.kind == stat.S_IFREG:
+            self._add_file(item)
+        else:
+            try:
+                info = self._info(item, self._source.xattrs(item))
+                if item.kind == stat.S_IFLNK:
+                    info.linkname = os.fsdecode(self._source.readlink(item))
+            except (OSError, FusecryptError) as error:
+                self._problem(problem_of(item.path, error))
+                return
+            self._write_header(info)
+            self._tally.objects += item.kind != stat.S_IFDIR
+
+    def _add_file(self, item: Item) -> None:
+        first = self._links.first(item)
+        if first is not None:
+            info = self._info(item, [])
+            info.type, info.linkname = tarfile.LNKTYPE, os.fsdecode(first)
+            self._write_header(info)
+            self._links.note(item)
+            self._tally.objects += 1
+            return
+        try:
+            file = self._source.open(item)
+        except (OSError, FusecryptError) as error:
+            self._problem(problem_of(item.path, error))
+            return
+        try:
+            self._add_contents(item, file)
+        finally:
+            self._source.close_file(item, file)
+
+    def _add_contents(self, item: Item, file: OpenFile) -> None:
+        """Write a file; one that ends too early goes under another name, as far as it goes."""
+        cut = None
+        size = file.size
+        try:
+            info = self._info(item, read_xattrs(file.fd))
+            _check_readable(file, size)
+        except OSError as error:
+            cut = self._source.explain(item.path, file, error)
+            size = _readable_size(file, size) if self._rules.keep_going else 0
+        if cut is not None and size == 0:
+            self._problem(cut)
+            return
+        if cut is not None:
+            info.name += os.fsdecode(PARTIAL)
+            text = f"the {size} octets that can be read are in {info.name}"
+            self._problem(cut._replace(reason=f"{cut.reason}; {text}"))
+        info.size = size
+        self._write_header(info)
+        self._write_contents(item, file, size)
+        if cut is None:
+            self._links.note(item)
+            self._tally.objects += 1
+
+    def _write_contents(self, item: Item, file: OpenFile, size: int) -> None:
+        """Exactly ``size`` octets. What cannot be read meanwhile is a problem, and zeros stand for it."""
+        missing = 0
+        for offset in range(0, size, PIECE):
+            view = self._buffer[: min(PIECE, size - offset)]
+            try:
+                got = file.read_into(view, offset, len(view))
+            except OSError as error:
+                if not self._rules.keep_going:
+                    raise UnfinishedError(self._source.explain(item.path, file, error)) from None
+                missing += _fill_by_extents(file, view, offset)
+            else:
+                missing += _blank(view[got:])
+            self._out.write(view)
+            self._tally.read(len(view))
+        self._out.write(bytes(-size % tarfile.BLOCKSIZE))
+        if missing:
+            self._problem(Problem(item.path, f"{missing} octets cannot be read, zeros stand for them"))
+
+    def _info(self, item: Item, xattrs: Xattrs) -> tarfile.TarInfo:
+        st = item.stat
+        info = tarfile.TarInfo(os.fsdecode(item.path))
+        info.type = _TYPES[item.kind]
+        info.mode = stat.S_IMODE(st.mode)
+        if info.mode & SET_ID and item.kind != stat.S_IFDIR and not self._rules.special:
+            info.mode &= ~SET_ID
+            self._tell(Problem(item.path, NOT_ASKED, 0))
+        info.uid, info.gid = st.uid, st.gid
+        if item.is_device:
+            info.devmajor, info.devminor = os.major(st.rdev), os.minor(st.rdev)
+        info.pax_headers = {"mtime": _time(st.mtime_ns), "atime": _time(st.atime_ns)}
+        for name, value in xattrs:
+            self._add_xattr(info.pax_headers, item, name, value)
+        return info
+
+    def _add_xattr(self, headers: dict[str, str], item: Item, name: bytes, value: bytes) -> None:
+        if name == CAPABILITY and not self._rules.special:
+            self._tell(Problem(item.path, NO_CAPABILITY, 0))
+            return
+        try:
+            keyword = name.decode()
+        except UnicodeDecodeError:
+            self._tell(Problem(item.path, f"its attribute {os.fsdecode(name)}: its name is no UTF-8"))
+            return
+        keyword = keyword.replace("%", "%25").replace("=", "%3D")
+        headers[f"SCHILY.xattr.{keyword}"] = value.decode(errors="surrogateescape")
+        if name in _ACLS:
+            headers[_ACLS[name]] = acl_text(value)
+
+
+def _fill_by_extents(file: OpenFile, view: memoryview, offset: int) -> int:
+    """Read what can be read; returns how many octets are zeros instead."""
+    missing = 0
+    for at in range(0, len(view), EXTENT):
+        part, got = view[at : at + EXTENT], 0
+        with suppress(OSError):
+            got = file.read_into(part, offset + at, len(part))
+        missing += _blank(part[got:])
+    return missing
+
+
+def _blank(view: memoryview) -> int:
+    view[:] = bytes(len(view))
+    return len(view)
+
+
+def _check_readable(file: OpenFile, size: int) -> None:
+    """Raises OSError (EIO) where the end of a file is not there."""
+    if size:
+        at = (size - 1) // EXTENT * EXTENT
+        file.read_into(memoryview(bytearray(EXTENT)), at, EXTENT)
+
+
+def _readable_size(file: OpenFile, size: int) -> int:
+    """How much of a file that was cut is there, in whole extents."""
+
+    def ends_before(extent: int) -> bool:
+        try:
+            _check_readable(file, extent * EXTENT + 1)
+        except OSError:
+            return True
+        return False
+
+    return bisect_left(range(size // EXTENT + 1), True, key=ends_before) * EXTENT
+
+
+def _time(ns: int) -> str:
+    """Seconds, with all their digits."""
+    sign = "-" if ns < 0 else ""
+    return f"{sign}{abs(ns) // 10**9}.{abs(ns) % 10**9:09d}"

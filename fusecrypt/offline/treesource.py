@@ -1,0 +1,107 @@
+"""A tree as the source of a copy: its objects decrypted, what cannot be decrypted as problems."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+
+from fusecrypt.native import PEEK_ERROR, stat_fd, stat_many
+from fusecrypt.offline.checkname import NameCheck
+from fusecrypt.offline.health import WELL, examine
+from fusecrypt.offline.items import Item, Problem, problem_of
+from fusecrypt.offline.lower import below
+from fusecrypt.offline.restore import read_xattrs
+from fusecrypt.offline.walk import CHUNK, Xattrs
+from fusecrypt.tree.files import OpenFile
+from fusecrypt.tree.nodes import Node
+from fusecrypt.tree.tree import Tree, by_descriptor
+
+_DAMAGED = 4
+
+
+class TreeSource:
+    """What a tree shows. Nothing below is changed."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._names = NameCheck(tree.policy, True)
+
+    def root(self) -> Item:
+        root = self._tree.root
+        root.refs += 1
+        return Item(b"", stat_fd(self._tree.root_fd, False), 0, root)
+
+    def children(self, directory: Item) -> Iterator[Item | Problem]:
+        tree, node = self._tree, _node(directory)
+        try:
+            fd = tree.open_lower(node, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                lowers = sorted(map(os.fsencode, os.listdir(fd)))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            yield problem_of(directory.path, error)
+            return
+        for start in range(0, len(lowers), CHUNK):
+            chunk = lowers[start : start + CHUNK]
+            try:
+                yield from self._chunk(directory.path, node, chunk)
+            except OSError as error:
+                yield problem_of(directory.path, error)
+                return
+
+    def _chunk(self, above: bytes, parent: Node, lowers: list[bytes]) -> Iterator[Item | Problem]:
+        tree = self._tree
+        # All that needs the descriptor is done before anything is yielded: it does not hold for long.
+        dir_fd = tree.directories.fd(parent)
+        found: list[tuple[bytes, Item] | Problem] = []
+        for lower, st in zip(lowers, stat_many(dir_fd, lowers, True), strict=True):
+            name = tree.codec.decode(lower)
+            if name is None:
+                found += self._hidden(above, lower)
+            elif not st.error or st.peek == PEEK_ERROR:
+                item = Item(below(above, name), st, tree.see(st, dir_fd, lower).size)
+                found.append((lower, item))
+            elif st.error != errno.ENOENT:  # otherwise it was removed meanwhile
+                found.append(Problem(below(above, name), os.strerror(st.error)))
+        for each in found:
+            if isinstance(each, Problem):
+                yield each
+            else:
+                lower, item = each
+                yield item._replace(node=tree.nodes.acquire(item.stat, parent, lower))
+
+    def _hidden(self, above: bytes, lower: bytes) -> Iterator[Problem]:
+        """What has no name above, by its lower one; only a file system's own directory is no loss."""
+        trouble = self._names.name(lower).trouble
+        if trouble is not None:
+            detail = f"{trouble.kind.value}: {trouble.detail}" if trouble.detail else trouble.kind.value
+            yield Problem(below(above, lower), detail, _DAMAGED)
+
+    def release(self, item: Item) -> None:
+        self._tree.forget(_node(item))
+
+    def open(self, item: Item) -> OpenFile:
+        return self._tree.open(_node(item), False)
+
+    def close_file(self, item: Item, file: OpenFile) -> None:
+        self._tree.close_file(_node(item))
+
+    def explain(self, path: bytes, file: OpenFile, error: OSError) -> Problem:
+        health, _ = examine(file.fd, self._tree.policy)
+        if error.errno == errno.EIO and health.state not in WELL:
+            return Problem(path, str(health), _DAMAGED)
+        return problem_of(path, error)
+
+    def readlink(self, item: Item) -> bytes:
+        return self._tree.readlink(_node(item))
+
+    def xattrs(self, item: Item) -> Xattrs:
+        with self._tree.handle(_node(item)) as fd:
+            return read_xattrs(by_descriptor(fd))
+
+
+def _node(item: Item) -> Node:
+    assert item.node is not None
+    return item.node
