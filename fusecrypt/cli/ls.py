@@ -24,8 +24,9 @@ from fusecrypt.cli.output import (
 from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
 from fusecrypt.errors import FormatError
 from fusecrypt.offline.show import entries, split
+from fusecrypt.tree.listing import Entry
 from fusecrypt.tree.nodes import Node
-from fusecrypt.tree.tree import Entry, Seen, Tree
+from fusecrypt.tree.tree import Seen, Tree
 
 _NS = 1_000_000_000
 

@@ -10,8 +10,9 @@ from itertools import count
 from fusecrypt.lane import Lane
 from fusecrypt.native import utimens
 from fusecrypt.tree.files import OpenFile
+from fusecrypt.tree.listing import Entry, Listing
 from fusecrypt.tree.nodes import Node
-from fusecrypt.tree.tree import Entry, Listing, Tree
+from fusecrypt.tree.tree import Tree
 
 _FIRST_BATCH = 32
 """Directory entries whose attributes are read in one go, until it is known how many fit a reply."""
@@ -75,15 +76,11 @@ class DirectoryHandle:
     def __init__(self, listing: Listing, node: Node) -> None:
         self.listing = listing
         self.node = node
-        self._fresh = True
         self._batch = _FIRST_BATCH
 
-    def rewind(self, tree: Tree) -> None:
-        """Look again, if this is not the first reading."""
-        if not self._fresh:
-            self.listing.close()
-            self.listing = tree.list(self.node)
-        self._fresh = False
+    def rewind(self) -> None:
+        """Begin with what is there now, which may be more than there was at opendir()."""
+        self.listing.rewind()
 
     def dots(self) -> list[tuple[bytes, Node]]:
         """The entries in front of all others."""

@@ -327,7 +327,7 @@ class Operations(pyfuse3.Operations):
     def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
         directory = self.handles.directory(fh)
         if start_id == 0:
-            directory.rewind(self.tree)
+            directory.rewind()
         dots = directory.dots()
         for position, (name, node) in enumerate(dots[start_id:], start_id + 1):
             if not pyfuse3.readdir_reply(token, name, dot(node), position):

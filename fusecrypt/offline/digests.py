@@ -17,8 +17,9 @@ from fusecrypt.offline.health import WELL, examine
 from fusecrypt.offline.lower import below
 from fusecrypt.offline.show import PIECE
 from fusecrypt.tree.files import OpenFile
+from fusecrypt.tree.listing import Entry
 from fusecrypt.tree.nodes import Node
-from fusecrypt.tree.tree import Entry, Tree
+from fusecrypt.tree.tree import Tree
 
 _WINDOW = 64
 """Files that are open, or being opened, at once."""

@@ -15,8 +15,9 @@ from fusecrypt.ondisk.extents import EXTENT
 from fusecrypt.tree.attributes import list_xattrs
 from fusecrypt.tree.files import OpenFile
 from fusecrypt.tree.headers import Found
+from fusecrypt.tree.listing import Entry
 from fusecrypt.tree.nodes import Node
-from fusecrypt.tree.tree import Entry, Seen, Tree
+from fusecrypt.tree.tree import Seen, Tree
 
 PIECE = 1 << 20
 """Octets of a file that are read at once."""

@@ -20,6 +20,7 @@ from fusecrypt.native import PEEK_ERROR, Stat, open_quietly, stat_fd, stat_many
 from fusecrypt.tree.directories import Directories
 from fusecrypt.tree.files import EncryptedFile, OpenFile, open_file
 from fusecrypt.tree.forms import Forms
+from fusecrypt.tree.listing import Listing
 from fusecrypt.tree.names import PlainNames, name_codec
 from fusecrypt.tree.nodes import Node, NodeTable, stale
 from fusecrypt.tree.policy import Policy
@@ -33,14 +34,6 @@ class Seen(NamedTuple):
 
     stat: Stat
     size: int
-
-
-class Entry(NamedTuple):
-    """A directory entry: upper and lower name, and its attributes."""
-
-    name: bytes
-    lower: bytes
-    seen: Seen
 
 
 def by_descriptor(fd: int) -> str:
@@ -264,42 +257,6 @@ class Tree:
     def list(self, node: Node) -> Listing:
         """The entries of a directory as they are now. Raises OSError."""
         return Listing(self, self.open_lower(node, os.O_RDONLY | os.O_DIRECTORY))
-
-
-class Listing:
-    """A snapshot of the names in a directory; attributes are read when asked for."""
-
-    def __init__(self, tree: Tree, fd: int) -> None:
-        """Take over ``fd``, a readable descriptor of the directory."""
-        self._tree = tree
-        self.fd = fd
-        decode = tree.codec.decode
-        lowers = map(os.fsencode, os.listdir(fd))
-        self._names = [(name, lower) for lower in lowers if (name := decode(lower)) is not None]
-
-    def __len__(self) -> int:
-        return len(self._names)
-
-    def names(self) -> list[bytes]:
-        """All upper names, in the order of the lower directory."""
-        return [name for name, _ in self._names]
-
-    def entries(self, start: int, count: int) -> list[tuple[int, Entry]]:
-        """Up to ``count`` entries from position ``start``, each with the position after it.
-
-        What has been removed meanwhile is left out.
-        """
-        part = self._names[start : start + count]
-        stats = stat_many(self.fd, [lower for _, lower in part], True)
-        see = self._tree.see
-        return [
-            (position, Entry(name, lower, see(st, self.fd, lower)))
-            for position, ((name, lower), st) in enumerate(zip(part, stats, strict=True), start + 1)
-            if not st.error or st.peek == PEEK_ERROR
-        ]
-
-    def close(self) -> None:
-        os.close(self.fd)
 
 
 def _peek(dir_fd: int, lower: bytes) -> Stat | None:

@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -256,6 +257,24 @@ def test_many_requests_wait_at_once(up: Path) -> None:
 
     with ThreadPoolExecutor(80) as pool:
         assert list(pool.map(write, range(80))) == [bytes([n]) for n in range(80)]
+
+
+@pytest.mark.parametrize("first", [os.mkdir, lambda path: os.symlink("x", path)])
+def test_a_directory_lists_what_was_made_after_it_was_opened(
+    up: Path, first: Callable[[Path], object]
+) -> None:
+    """Also a directory in which something special was made."""
+    first(up / "first")
+    fd = os.open(up, os.O_RDONLY | os.O_DIRECTORY)
+    names = ["first"]
+    assert sorted(os.listdir(fd)) == names
+    for name in ("second", "third"):
+        again = os.open(up, os.O_RDONLY | os.O_DIRECTORY)
+        (up / name).touch()
+        names.append(name)
+        assert sorted(os.listdir(again)) == sorted(os.listdir(fd)) == sorted(names)
+        os.close(again)
+    os.close(fd)
 
 
 def test_deep_paths(up: Path) -> None:
