@@ -128,7 +128,7 @@ class Tree:
                     finally:
                         os.close(readable)
             st = stat_fd(fd, False)
-            return Seen(st, st.size)
+            return Seen(st, st.size) if node.is_regular else self.see(st, fd, b"")
 
     def see(self, st: Stat, dir_fd: int, lower: bytes) -> Seen:
         """Upper attributes of a child of an open directory, from its stat with a peek."""

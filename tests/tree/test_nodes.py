@@ -79,6 +79,14 @@ def test_an_unlinked_file_that_is_not_open_lives_on(user: User) -> None:
         user.tree.close_file(node)
 
 
+def test_an_unlinked_symlink_keeps_its_length(user: User) -> None:
+    user.symlink(b"where it leads", "l")
+    with user.node("l") as node:
+        user.unlink("l")
+        assert user.tree.readlink(node) == b"where it leads"
+        assert user.tree.stat(node).size == 14
+
+
 def test_a_new_file_takes_the_name_not_the_node(user: User) -> None:
     user.create("a", b"old")
     with user.node("a") as old:
