@@ -465,11 +465,13 @@ def utimens(
 ) -> None:
     """Set times of ``name`` itself, not of what a link points to; b"" means the descriptor itself.
 
-    None leaves a time alone unless its ``now`` is set. Raises OSError.
+    None leaves a time alone unless its ``now`` is set. Times before 1677 or after 2262 become the first or
+    last that 64 bits of nanoseconds can say. Raises OSError.
     """
     set_atime = 2 if atime_now else int(atime_ns is not None)
     set_mtime = 2 if mtime_now else int(mtime_ns is not None)
-    check(lib.fc_utimens(dirfd, name, set_atime, atime_ns or 0, set_mtime, mtime_ns or 0))
+    times = [max(-(1 << 63), min(ns or 0, (1 << 63) - 1)) for ns in (atime_ns, mtime_ns)]
+    check(lib.fc_utimens(dirfd, name, set_atime, times[0], set_mtime, times[1]))
 
 
 def harden_process() -> None:

@@ -100,6 +100,10 @@ def test_utimens(directory: int) -> None:
     assert header.mtime_ns > 1_600_000_000_000_000_000
     native.utimens(directory, b"", 7, None)
     assert os.fstat(directory).st_atime_ns == 7
+    native.utimens(directory, b"header", 10**20, 10**11)
+    assert os.stat("header", dir_fd=directory).st_atime_ns > 2 * 10**18  # as late as the file system can
+    native.utimens(directory, b"header", 0, -(10**20))
+    assert os.stat("header", dir_fd=directory).st_mtime_ns < 0
 
 
 def test_harden_process() -> None:

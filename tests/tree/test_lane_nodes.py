@@ -1,4 +1,4 @@
-"""What the express lane and its caller share: records of objects, open files, forms of headers."""
+"""Objects that go from the express lane to the table of nodes and back."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from fusecrypt.lane import Lane, LaneFile, Record
-from fusecrypt.native import FileKey, stat_fd
+from fusecrypt.lane import Lane, Record
+from fusecrypt.native import stat_fd
 from fusecrypt.tree.nodes import NodeTable
 
 DIRECTORY, FILE = stat.S_IFDIR, stat.S_IFREG
@@ -73,41 +73,6 @@ def test_only_what_is_the_callers_can_be_given(lane: Lane) -> None:
     assert not lane.give(record(2))
     lane.unmark(2)
     assert lane.take(2) is not None
-
-
-def test_an_open_file_says_what_it_was_told(lane: Lane) -> None:
-    file = LaneFile()
-    assert file.born is None
-    assert not file.direct
-    assert not file.busy
-    key = FileKey.random(7, 16)
-    file.use(key, 8192, bytes(8), False)
-    file.fd, file.size, file.direct, file.busy, file.born = 5, (1 << 63) - 1, True, True, 0
-    assert (file.fd, file.size, file.direct, file.busy, file.born) == (5, (1 << 63) - 1, True, True, 0)
-    file.born = None
-    assert file.born is None
-    lane.mark(2, 7, 2, FILE)
-    lane.file(2, file)
-    handle = lane.open(2, file, True)
-    other = lane.open(2, file, False)
-    assert lane.handle(handle) == (2, True)
-    assert lane.handle(other) == (2, False)
-    lane.close(handle)
-    assert lane.handle(handle)[0] == 0
-    assert lane.open(2, file, False) == handle
-    lane.file(2, None)
-    file.close()
-    key.close()
-    assert not file.direct
-
-
-def test_a_directory_handle_that_is_not_the_lanes(lane: Lane) -> None:
-    for handle in (0, 1, 1 << 31, (1 << 64) - 1):
-        with pytest.raises(OSError, match=_BAD):
-            lane.listing_fd(handle)
-
-
-# What the table of nodes takes and gives
 
 
 def test_a_chain_of_directories_is_taken_however_long_it_is(lane: Lane, table: NodeTable) -> None:
