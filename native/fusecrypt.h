@@ -276,7 +276,8 @@ typedef struct {
     uint16_t at, n;
     const uint8_t *fekek; /* FC_KEY octets, copied; NULL: not known */
 } fc_hole;
-/* `code` and `key_bytes` are of the FEK in hole `which`. -ENOSPC: no more forms are taken. */
+/* `code` and `key_bytes` are of the FEK in hole `which`. -ENOSPC: it is too long, has too many
+ * packets, or no more forms are taken. */
 int fc_lane_form(fc_lane *, const uint8_t *octets, size_t n, const fc_hole *holes, size_t count, size_t which,
                  int code, size_t key_bytes);
 /* New files get the header that was told first. */

@@ -39,6 +39,20 @@ uint8_t *fc_scratch(void);
 /* Prepare libgcrypt; to be called before its first use, cheap afterwards. */
 void fc_library(void);
 
+/* ---- sys.c ------------------------------------------------------------------------------------- */
+
+/* openat() to read without a trace in the access time, where we may. */
+int fc_open_quietly(int dirfd, const char *name, int flags);
+/* Nanoseconds of a time; the first or last that there are for one further away (the years 1677 and 2262). */
+static inline int64_t
+fc_nanoseconds(int64_t seconds, int64_t nanoseconds)
+{
+    int64_t all;
+    if (__builtin_mul_overflow(seconds, 1000000000, &all) || __builtin_add_overflow(all, nanoseconds, &all))
+        return seconds < 0 ? INT64_MIN : INT64_MAX;
+    return all;
+}
+
 /* ---- cipher.c --------------------------------------------------------------------------------- */
 
 /* Set up a key in memory from fc_alloc(); -EINVAL if code and key size are no pair. */

@@ -109,6 +109,8 @@ int lane_is(const struct lane_node *, uint64_t dev, uint64_t ino, uint32_t mode)
  * have been asked for, so use it at once.
  */
 int lane_directory_fd(fc_lane *, uint64_t number);
+/* openat() of a lower object; a read-only mount leaves no access times below. */
+int lane_open_lower(const fc_lane *, int dir_fd, const char *name, int flags);
 void lane_listings_free(fc_lane *);
 int lane_opendir(struct lane_request *);
 int lane_readdirplus(struct lane_request *);

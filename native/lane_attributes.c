@@ -1,4 +1,5 @@
 /* The lane's answers about attributes of what is known. */
+#include "internal.h"
 #include "lane.h"
 
 #include <errno.h>
@@ -133,8 +134,8 @@ change(int fd, const struct fuse_setattr_in *in)
         return -1;
     if (!(in->valid & (FATTR_ATIME | FATTR_MTIME)))
         return 0;
-    int64_t atime = (int64_t)in->atime * SECOND + in->atimensec;
-    int64_t mtime = (int64_t)in->mtime * SECOND + in->mtimensec;
+    int64_t atime = fc_nanoseconds((int64_t)in->atime, in->atimensec);
+    int64_t mtime = fc_nanoseconds((int64_t)in->mtime, in->mtimensec);
     return fc_utimens(fd, "", how(in->valid, FATTR_ATIME, FATTR_ATIME_NOW), atime,
                       how(in->valid, FATTR_MTIME, FATTR_MTIME_NOW), mtime);
 }

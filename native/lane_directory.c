@@ -1,4 +1,5 @@
 /* Directories in the lane: their descriptors, and what is in them. */
+#include "internal.h"
 #include "lane.h"
 
 #include <dirent.h>
@@ -39,6 +40,12 @@ int
 lane_is(const struct lane_node *node, uint64_t dev, uint64_t ino, uint32_t mode)
 {
     return node->r.dev == dev && node->r.ino == ino && node->r.kind == (mode & S_IFMT);
+}
+
+int
+lane_open_lower(const fc_lane *lane, int dir_fd, const char *name, int flags)
+{
+    return lane->config.read_only ? fc_open_quietly(dir_fd, name, flags) : openat(dir_fd, name, flags);
 }
 
 /* Remember an open directory of ours; the one that was opened longest ago is closed for it. */
@@ -157,7 +164,7 @@ lane_opendir(struct lane_request *q)
     int above = lane_directory_fd(lane, q->in->nodeid);
     if (above < 0)
         return LANE_PASS;
-    int fd = openat(above, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = lane_open_lower(lane, above, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return LANE_PASS;
     ssize_t place = free_place(lane);

@@ -53,11 +53,13 @@ lane_forms_free(fc_lane *lane)
     lane->forms = NULL;
 }
 
+/* Holes come in their order, and do not overlap. */
 static int
 add_hole(struct form *form, const fc_hole *hole)
 {
     struct hole *added = &form->holes[form->count];
-    if (hole->at < HEAD || (size_t)hole->at + hole->n > form->n)
+    size_t from = form->count ? added[-1].at + added[-1].n : HEAD;
+    if (hole->at < from || (size_t)hole->at + hole->n > form->n)
         return -EINVAL;
     *added = (struct hole){.at = hole->at, .n = hole->n};
     form->count++;
@@ -74,7 +76,9 @@ int
 fc_lane_form(fc_lane *lane, const uint8_t *octets, size_t n, const fc_hole *holes, size_t count, size_t which,
              int code, size_t key_bytes)
 {
-    if (n < HEAD || n >= LONGEST || count > FC_FORM_PACKETS || which >= count || !holes[which].fekek)
+    if (n >= LONGEST || count > FC_FORM_PACKETS)
+        return -ENOSPC;
+    if (n < HEAD || which >= count || !holes[which].fekek)
         return -EINVAL;
     if (!lane->forms)
         lane->forms = calloc(1, sizeof *lane->forms);
@@ -98,7 +102,7 @@ fc_lane_form(fc_lane *lane, const uint8_t *octets, size_t n, const fc_hole *hole
 void
 fc_lane_may_create(fc_lane *lane)
 {
-    lane->may_create = lane->forms && lane->forms->count > 0;
+    lane->may_create = !lane->config.read_only && lane->forms && lane->forms->count > 0;
 }
 
 /* Whether a header is of a form: the same octets between the holes, and no packet behind. */

@@ -1,4 +1,5 @@
 /* Files of ours while they are open. */
+#include "internal.h"
 #include "lane.h"
 
 #include <errno.h>
@@ -19,7 +20,7 @@ opened(const struct lane_node *node)
 static int64_t
 nanoseconds(struct timespec t)
 {
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+    return fc_nanoseconds(t.tv_sec, t.tv_nsec);
 }
 
 /* A node of ours that may be opened, or NULL. */
@@ -35,7 +36,7 @@ open_lower(fc_lane *lane, const struct lane_node *node, int writing, struct stat
 {
     int flags = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | (writing ? O_RDWR : O_RDONLY);
     int dir_fd = lane_directory_fd(lane, node->r.parent);
-    int fd = dir_fd < 0 ? -1 : openat(dir_fd, node->name, flags);
+    int fd = dir_fd < 0 ? -1 : lane_open_lower(lane, dir_fd, node->name, flags);
     if (fd >= 0 && (fstat(fd, st) < 0 || !lane_is(node, st->st_dev, st->st_ino, st->st_mode))) {
         close(fd);
         return -1;
@@ -80,7 +81,8 @@ void
 lane_close_file(struct lane_node *node)
 {
     struct lane_open *file = opened(node);
-    close(file->file.lower.fd);
+    if (file->file.lower.fd >= 0)
+        close(file->file.lower.fd);
     fc_file_key_free(file->key);
     free(file);
     node->file = NULL;
@@ -209,7 +211,7 @@ lane_release(struct lane_request *q)
     int by_root;
     uint64_t number = q->n < sizeof *in ? 0 : fc_lane_handle(lane, in->fh, &by_root);
     struct lane_node *node = number ? lane_by_number(&lane->nodes, number) : NULL;
-    if (!node || node->theirs || !node->file)
+    if (!node || node->theirs || !node->file || lane->handles[in->fh - 1].file != node->file)
         return LANE_PASS;
     note_close(node);
     fc_lane_close(lane, in->fh);

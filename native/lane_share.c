@@ -2,7 +2,6 @@
 #include "lane.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -43,6 +42,16 @@ fc_lane_directory(fc_lane *lane, uint64_t number, int fd)
         node->dir_fd = fd;
 }
 
+/* Let all handles of an object lead to a file, or for the time being to none. */
+static void
+point_handles(fc_lane *lane, uint64_t number, fc_file *file)
+{
+    for (size_t i = 0; i < lane->handle_count; i++) {
+        if (lane->handles[i].number == number)
+            lane->handles[i].file = file;
+    }
+}
+
 void
 fc_lane_file(fc_lane *lane, uint64_t number, fc_file *file)
 {
@@ -50,26 +59,20 @@ fc_lane_file(fc_lane *lane, uint64_t number, fc_file *file)
     if (!node)
         return;
     node->file = file;
-    /* Handles that were given out here go on with the caller's file. */
-    for (size_t i = 0; file && i < lane->handle_count; i++) {
-        if (lane->handles[i].number == number)
-            lane->handles[i].file = file;
-    }
+    point_handles(lane, number, file); /* also those that were given out here */
 }
 
 /* What the caller needs to go on with an open file of ours; its handles wait for fc_lane_file(). */
 static void
 hand_over(fc_lane *lane, struct lane_node *node, fc_record *out)
 {
-    const struct lane_open *open = (const struct lane_open *)node->file;
-    out->fd = fcntl(open->file.lower.fd, F_DUPFD_CLOEXEC, 0);
+    struct lane_open *open = (struct lane_open *)node->file;
+    out->fd = open->file.lower.fd;
     out->opens = (int32_t)open->opens;
     out->writable = open->writable;
     out->born_ns = open->file.born_ns;
-    for (size_t i = 0; i < lane->handle_count; i++) {
-        if (lane->handles[i].number == node->r.number)
-            lane->handles[i].file = NULL;
-    }
+    open->file.lower.fd = -1; /* the caller's now */
+    point_handles(lane, node->r.number, NULL);
 }
 
 int
@@ -103,6 +106,8 @@ fc_lane_give(fc_lane *lane, const fc_record *record, const char *name)
     struct lane_node *mark = find_theirs(lane, record->number);
     if (!mark)
         return -ENOENT;
+    if (strlen(name) > NAME_MAX)
+        return -ENAMETOOLONG;
     if (!lane_add(&lane->nodes, record, name, strlen(name)))
         return -ENOMEM;
     lane_drop(&lane->nodes, mark);

@@ -1,5 +1,5 @@
 /* Directory batches, and system calls that Python lacks. */
-#include "fusecrypt.h"
+#include "internal.h"
 #include "octets.h"
 
 #include <errno.h>
@@ -20,7 +20,7 @@
 static int64_t
 nanoseconds(struct timespec t)
 {
-    return (int64_t)t.tv_sec * SECOND + t.tv_nsec;
+    return fc_nanoseconds(t.tv_sec, t.tv_nsec);
 }
 
 static void
@@ -85,11 +85,9 @@ fc_stat_fd(int fd, int peek, fc_stat *out)
     return 0;
 }
 
-/* For reading a header: not through a link, not waiting for a writer, not changing the access time. */
-static int
-open_for_peek(int dirfd, const char *name)
+int
+fc_open_quietly(int dirfd, const char *name, int flags)
 {
-    int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
     int fd = openat(dirfd, name, flags | O_NOATIME);
     if (fd < 0 && errno == EPERM) /* O_NOATIME is for the owner */
         fd = openat(dirfd, name, flags);
@@ -115,7 +113,8 @@ stat_one(int dirfd, const char *name, int peek, fc_stat *out)
         out->peek = FC_PEEK_EMPTY;
         return;
     }
-    int fd = open_for_peek(dirfd, name);
+    /* Not through a link, not waiting for a writer. */
+    int fd = fc_open_quietly(dirfd, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0) {
         peek_failed(out, errno);
         return;

@@ -68,6 +68,11 @@ main(int argc, char **argv)
     check_memory();
     check_system();
     check_names();
+    check_lane();
+    check_lane_names();
+    check_lane_directories();
+    check_lane_sharing();
+    check_lane_hostile();
     const char *best = fc_engine();
     with_this_engine();
     if (strcmp(best, "portable") != 0) {
