@@ -238,7 +238,7 @@ class Lane:
 
     def form(self, octets: bytes, holes: Sequence[Hole], which: int, code: int, key_bytes: int) -> bool:
         """Tell of a form of header with those octets, but for size, marker and holes (in their order); files
-        are opened by the FEK in hole ``which``, of that cipher. False if no more are taken."""
+        are opened by the FEK in hole ``which``, of that cipher. False if there is no place for it."""
         places = ffi.new(
             "fc_hole[]",
             [(h.at, h.n, ffi.NULL if h.fekek is None else octets_of(h.fekek, KEY_BYTES)) for h in holes],

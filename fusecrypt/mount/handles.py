@@ -141,10 +141,12 @@ class Handles:
         return number
 
     def remove_file(self, number: int) -> FileHandle:
-        handle = self.file(number)
-        del self._files[number]
-        if number < _FIRST_OWN:
-            self._lane.close(number)
+        try:
+            handle = self.file(number)
+            del self._files[number]
+        finally:
+            if number < _FIRST_OWN:
+                self._lane.close(number)
         return handle
 
     def add_directory(self, handle: DirectoryHandle) -> int:

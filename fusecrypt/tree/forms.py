@@ -6,6 +6,9 @@ file of a known form is opened by the lane itself.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
+from fusecrypt.errors import FormatError
 from fusecrypt.lane import Hole, Lane
 from fusecrypt.native import FileKey
 from fusecrypt.ondisk.header import MINIMUM_REGION, Header
@@ -32,11 +35,11 @@ class Forms:
 
     def learn(self, found: Found | None) -> None:
         """Tell it the form of a header that a file was opened with here, if it is one that it could read."""
-        if found is None or found.in_xattr:
+        if found is None or found.in_xattr or found.header.region != MINIMUM_REGION:
             return
-        header = found.header
-        if header.region == MINIMUM_REGION and found.octets.startswith(header.encode()):
-            self._tell(header)
+        with suppress(FormatError):  # in our form it would not fit a header
+            if found.octets.startswith(found.header.encode()):
+                self._tell(found.header)
 
     def _tell(self, header: Header) -> None:
         packets = [packet for packet in header.packets if isinstance(packet, PassphrasePacket)]

@@ -207,12 +207,13 @@ class Tree:
         if node.file is None:
             fd = self.open_lower(node, access)
             try:
-                node.file = open_file(fd, writing, self.policy)
-                if self._forms is not None and isinstance(node.file, EncryptedFile):
-                    self._forms.learn(node.file.found)
+                file = open_file(fd, writing, self.policy)
+                if self._forms is not None and isinstance(file, EncryptedFile):
+                    self._forms.learn(file.found)
             except BaseException:
                 os.close(fd)
                 raise
+            node.file = file
         elif writing and not node.file.writable:
             node.file.adopt(self.open_lower(node, access))
         return self.hold(node, node.file)
