@@ -8,8 +8,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define ENTRIES 2500
-
 static uint64_t
 open_directory(struct rig *r, uint64_t node)
 {
@@ -25,6 +23,46 @@ release_directory(struct rig *r, uint64_t node, uint64_t fh)
     const struct fuse_release_in in = {.fh = fh};
     EXPECT(rig_ask(r, FUSE_RELEASEDIR, node, &in, sizeof in, NULL) == RIG_ANSWERED, "releasedir");
 }
+
+/* Made, used and removed; whoever has it open then goes on. */
+static void
+life(int encrypted_names)
+{
+    struct rig *r = rig_new(rig_writing, encrypted_names);
+    const struct fuse_mkdir_in in = {.mode = 01777, .umask = 027};
+    const uint32_t opcode = FUSE_MKDIR;
+    EXPECT(rig_ask(r, opcode, FUSE_ROOT_ID, &in, sizeof in, "d") == RIG_ANSWERED, "mkdir");
+    struct fuse_entry_out out;
+    memcpy(&out, r->reply, sizeof out);
+    uint64_t node = out.nodeid;
+    EXPECT(r->head->error == 0 && node > FUSE_ROOT_ID && out.attr.mode == (S_IFDIR | 01750), "mkdir");
+    EXPECT(rig_lookup(r, FUSE_ROOT_ID, "d").nodeid == node, "by its name");
+    EXPECT(rig_ask(r, opcode, FUSE_ROOT_ID, &in, sizeof in, "d") == RIG_PASSED, "it is there");
+    uint64_t file = rig_file(r, node, "file", "data", 4), fh = rig_open(r, file, O_RDONLY);
+    EXPECT(rig_ask(r, FUSE_RMDIR, FUSE_ROOT_ID, NULL, 0, "d") == RIG_PASSED, "not empty");
+    EXPECT(rig_ask(r, FUSE_RMDIR, node, NULL, 0, "file") == RIG_PASSED, "no directory");
+    rig_unlink(r, node, "file");
+    uint64_t listing = open_directory(r, node);
+    EXPECT(rig_ask(r, FUSE_RMDIR, FUSE_ROOT_ID, NULL, 0, "d") == RIG_ANSWERED && !r->head->error, "rmdir");
+    EXPECT(rig_lookup(r, FUSE_ROOT_ID, "d").nodeid == 0, "gone");
+    EXPECT(rig_read(r, file, fh, 0, 10) == RIG_ANSWERED && r->n == 4, "open in what is gone");
+    EXPECT(rig_ask(r, FUSE_LOOKUP, node, NULL, 0, "file") == RIG_PASSED, "without a link");
+    EXPECT(rig_ask(r, FUSE_GETATTR, node, NULL, 0, NULL) == RIG_PASSED, "without a link");
+    EXPECT(rig_ask(r, opcode, node, &in, sizeof in, "d") == RIG_PASSED, "without a link");
+    release_directory(r, node, listing);
+    rig_release(r, file, fh);
+    rig_forget(r, file, 1);
+    rig_forget(r, node, 2);
+    EXPECT(fc_lane_count(r->lane) == 0, "nobody knows it");
+    r->uid = 1000;
+    enum rig_end end = rig_ask(r, opcode, FUSE_ROOT_ID, &in, sizeof in, "for somebody else");
+    EXPECT(end == (geteuid() == 0 ? RIG_PASSED : RIG_ANSWERED), "for somebody else");
+    rig_free(r);
+}
+
+/* ---- Listings ------------------------------------------------------------------------------------ */
+
+#define ENTRIES 2500
 
 /* Count up to `most` names of one reply; returns the position behind them, or 0 at the end. */
 static uint64_t
@@ -175,6 +213,8 @@ bad_parents(void)
 void
 check_lane_directories(void)
 {
+    life(0);
+    life(1);
     listings(0);
     listings(1);
     what_is_shown();

@@ -272,7 +272,8 @@ say_something(struct talk *t)
     const struct fuse_forget_in forget = {.nlookup = any(t, 4)};
     struct fuse_setattr_in times = {
         .valid = FATTR_MTIME | FATTR_MODE, .mode = 0600, .mtime = any(t, 1U << 30)};
-    switch (any(t, 14)) {
+    const struct fuse_mkdir_in mkdir = {.mode = 0700};
+    switch (any(t, 16)) {
     case 0:
     case 1:
         meet(t, parent);
@@ -308,6 +309,12 @@ say_something(struct talk *t)
     case 12:
         give_one(t, &t->taken[h]);
         break;
+    case 13:
+        rig_ask(r, FUSE_MKDIR, parent, &mkdir, sizeof mkdir, any_name(t));
+        break;
+    case 14:
+        rig_ask(r, FUSE_RMDIR, parent, NULL, 0, any_name(t));
+        break;
     default:
         if (any(t, 4) == 0)
             interfere(t);
@@ -336,5 +343,5 @@ check_lane_hostile(void)
     }
     edges();
     for (uint32_t seed = 1; seed <= 20; seed++)
-        conversation(seed, 1500, seed % 2);
+        conversation(seed, 1500, (int)(seed % 2));
 }
