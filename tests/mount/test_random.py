@@ -64,6 +64,32 @@ class Player:
             os.close(self.open.pop(slot))
         self.open[slot] = fd
 
+    def hold(self, slot: int, path: str) -> None:
+        """Refer to an object, whatever becomes of its name."""
+        self._keep(slot, os.open(self.root / path, os.O_PATH | os.O_NOFOLLOW))
+
+    def reopen_held(self, slot: int, flags: int) -> None:
+        os.close(os.open(f"/proc/self/fd/{self._fd(slot)}", flags))
+
+    def chmod_held(self, slot: int, mode: int) -> None:
+        os.chmod(f"/proc/self/fd/{self._fd(slot)}", mode)
+
+    def open_directory(self, slot: int, path: str) -> None:
+        self._keep(slot, os.open(self.root / path, os.O_RDONLY | os.O_DIRECTORY))
+
+    def list_open(self, slot: int) -> list[str]:
+        os.lseek(self._fd(slot), 0, os.SEEK_SET)
+        return sorted(os.listdir(self._fd(slot)))
+
+    def create_below(self, slot: int, name: str) -> None:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o640, dir_fd=self._fd(slot)))
+
+    def stat_below(self, slot: int, name: str) -> tuple[object, ...]:
+        return self._shown(os.stat(name, dir_fd=self._fd(slot), follow_symlinks=False))
+
+    def unlink_below(self, slot: int, name: str) -> None:
+        os.unlink(name, dir_fd=self._fd(slot))
+
     def close(self, slot: int) -> None:
         with suppress(KeyError):
             os.close(self.open.pop(slot))
@@ -108,8 +134,8 @@ class Player:
     def chmod_open(self, slot: int, mode: int) -> None:
         os.fchmod(self._fd(slot), mode)
 
-    def chown(self, path: str, uid: int) -> None:
-        os.lchown(self.root / path, uid, -1)
+    def chown(self, path: str, uid: int, gid: int) -> None:
+        os.lchown(self.root / path, uid, gid)
 
     def times(self, path: str, ns: int) -> int:
         os.utime(self.root / path, ns=(ns + 1, ns), follow_symlinks=False)
@@ -121,6 +147,15 @@ class Player:
 
     def mkdir(self, path: str, mode: int) -> None:
         os.mkdir(self.root / path, mode)
+
+    def masked(self, path: str, mode: int, mask: int) -> None:
+        """A new directory that inherits its group or passes it on, and a file in it."""
+        before = os.umask(mask)
+        try:
+            self.mkdir(path, mode)
+            (self.root / path / NAMES[0]).touch(mode)
+        finally:
+            os.umask(before)
 
     def rmdir(self, path: str) -> None:
         os.rmdir(self.root / path)
@@ -187,7 +222,17 @@ def steps(chance: random.Random) -> list[Step]:
         (6, lambda: ("stat", (path(),))),
         (2, lambda: ("chmod", (path(), chance.choice((0o600, 0o755, 0o2755))))),
         (2, lambda: ("chmod_open", (slot(), chance.choice((0o600, 0o755, 0o6755))))),
-        (2, lambda: ("chown", (path(), chance.choice((0, 1000))))),
+        (2, lambda: ("chown", (path(), chance.choice((0, 1000)), -1))),
+        (1, lambda: ("chown", (chance.choice(directories[1:]), -1, chance.choice((0, 1000))))),
+        (3, lambda: ("hold", (slot(), chance.choice((path(), *directories))))),
+        (2, lambda: ("reopen_held", (slot(), chance.choice(FLAGS)))),
+        (1, lambda: ("chmod_held", (slot(), chance.choice((0o600, 0o755))))),
+        (3, lambda: ("open_directory", (slot(), chance.choice((path(), *directories))))),
+        (3, lambda: ("list_open", (slot(),))),
+        (2, lambda: ("create_below", (slot(), chance.choice(NAMES)))),
+        (2, lambda: ("stat_below", (slot(), chance.choice(NAMES)))),
+        (2, lambda: ("unlink_below", (slot(), chance.choice(NAMES)))),
+        (2, lambda: ("masked", (chance.choice((path(), *directories[1:])), 0o3777, 0o27))),
         (2, lambda: ("times", (path(), chance.choice((-1_500_000_000, 0, 10**18 + 7))))),
         (2, lambda: ("times_open", (slot(), chance.choice((5, 10**18 + 9))))),
         (3, lambda: ("mkdir", (chance.choice(directories[1:]) if chance.random() < 0.6 else path(), 0o755))),
