@@ -73,6 +73,7 @@ main(int argc, char **argv)
     check_lane_directories();
     check_lane_sharing();
     check_lane_hostile();
+    check_lane_talk();
     const char *best = fc_engine();
     with_this_engine();
     if (strcmp(best, "portable") != 0) {
