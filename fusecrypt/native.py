@@ -339,15 +339,15 @@ class FileKey:
         return self._extents(lib.fc_extents_decrypt, first, data, result)
 
     def _extents(self, function: Any, first: int, data: Buffer, result: bytearray | None) -> bytearray:
-        source = ffi.from_buffer("uint8_t[]", data)
-        count, rest = divmod(len(source), EXTENT_BYTES)
-        if rest:
-            raise ValueError("not a whole number of extents")
-        result = bytearray(len(source)) if result is None else result
-        if len(result) != len(source):
-            raise ValueError("the result has another length")
-        out = ffi.from_buffer("uint8_t[]", result)
-        check(function(self._key, first, source, out, count))
+        with ffi.from_buffer("uint8_t[]", data) as source:
+            count, rest = divmod(len(source), EXTENT_BYTES)
+            if rest:
+                raise ValueError("not a whole number of extents")
+            result = bytearray(len(source)) if result is None else result
+            if len(result) != len(source):
+                raise ValueError("the result has another length")
+            with ffi.from_buffer("uint8_t[]", result) as out:
+                check(function(self._key, first, source, out, count))
         return result
 
     def read(
@@ -366,11 +366,12 @@ class FileKey:
         EIO, after the whole extents before that have been returned. With ``nowait`` a read that
         would wait for a disk is a BlockingIOError (or EOPNOTSUPP, if the lower file system cannot tell).
         """
-        out = ffi.from_buffer("uint8_t[]", buffer, True)
-        if n > len(out):
-            raise ValueError("the buffer is too small")
-        # cffi makes a C structure of the tuple for the time of the call.
-        return check(lib.fc_read(self._key, ((fd, data_offset, size),), offset, out, n, nowait))
+        # Released at once: an error's traceback that kept it could be collected in an order that crashes.
+        with ffi.from_buffer("uint8_t[]", buffer, True) as out:
+            if n > len(out):
+                raise ValueError("the buffer is too small")
+            # cffi makes a C structure of the tuple for the time of the call.
+            return check(lib.fc_read(self._key, ((fd, data_offset, size),), offset, out, n, nowait))
 
     def write(self, fd: int, data_offset: int, size: int, offset: int, data: Buffer) -> int:
         """Write at ``offset``, which lies in or right after the last extent (:meth:`fill` gets it there).
@@ -378,9 +379,9 @@ class FileKey:
         Returns how many octets; fewer than asked for only if the lower file took no more. The size
         field in the header is the caller's business, after this.
         """
-        source = ffi.from_buffer("uint8_t[]", data)
         lower = ((fd, data_offset, size),)
-        return check(lib.fc_write(self._key, lower, offset, source, len(source)))
+        with ffi.from_buffer("uint8_t[]", data) as source:
+            return check(lib.fc_write(self._key, lower, offset, source, len(source)))
 
     def fill(self, fd: int, data_offset: int, size: int, until: int, budget: int) -> int:
         """Extend with encrypted zeros towards ``until``, about ``budget`` octets at a time.
