@@ -70,9 +70,13 @@ def _salvage(source: OpenFile, target: OpenFile, offset: int, going: Callable[[i
 
 
 def _buffer() -> memoryview:
-    """A MiB for each thread."""
+    """A MiB for each thread.
+
+    The view is a new one each time: CPython before 3.13 can crash where it collects a view in a cycle, such
+    as what threads keep makes (gh-77894).
+    """
     try:
-        buffer: memoryview = _local.buffer
+        buffer: bytearray = _local.buffer
     except AttributeError:
-        buffer = _local.buffer = memoryview(bytearray(PIECE))
-    return buffer
+        buffer = _local.buffer = bytearray(PIECE)
+    return memoryview(buffer)

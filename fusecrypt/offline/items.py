@@ -26,6 +26,11 @@ class Item(NamedTuple):
         return stat.S_IFMT(self.stat.mode)
 
     @property
+    def readable(self) -> int:
+        """Octets of a file that can be there: a damaged header may say any size."""
+        return min(self.size, self.stat.size) if self.kind == stat.S_IFREG else 0
+
+    @property
     def is_device(self) -> bool:
         return self.kind in (stat.S_IFCHR, stat.S_IFBLK)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from fusecrypt.native import open_quietly, stat_fd, stat_many
 from fusecrypt.offline.items import Item, Problem, name_of, parent_of, problem_of
@@ -33,7 +33,7 @@ class PlainSource:
     def root(self) -> Item:
         return Item(b"", stat_fd(self._root_fd, False), 0)
 
-    def children(self, directory: Item) -> Iterator[Item | Problem]:
+    def children(self, directory: Item) -> Generator[Item | Problem, None, None]:
         above = directory.path
         try:
             names = sorted(map(os.fsencode, os.listdir(self._places.fd(above))))

@@ -91,7 +91,7 @@ class PlainTarget:
 
     def needs(self, item: Item) -> int:
         block = os.fstatvfs(self._root_fd).f_frsize or 1
-        return -(-item.size // block) * block if item.kind == stat.S_IFREG else block
+        return -(-item.readable // block) * block if item.kind == stat.S_IFREG else block
 
     def free(self) -> tuple[int, int]:
         figures = os.fstatvfs(self._root_fd)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 
 from fusecrypt.errors import FusecryptError, TreeError
 from fusecrypt.offline.items import Enter, Item, Problem, Tally
 from fusecrypt.offline.patterns import Selection
 from fusecrypt.offline.standing import Standing, standing
 from fusecrypt.offline.target import Target
-from fusecrypt.offline.walk import LinkTable, Source, Walk
+from fusecrypt.offline.walk import Event, LinkTable, Source, Walk
 
 
 class Estimate:
@@ -30,8 +29,12 @@ class Estimate:
 
     def misfits(self) -> Iterator[Problem]:
         """Walk, and give what has no place in the target. Failures of the source are for the copy to tell."""
+        with closing(self._walk.events()) as events:
+            yield from self._look_at(events)
+
+    def _look_at(self, events: Iterator[Event]) -> Iterator[Problem]:
         fresh = False
-        for event in self._walk.events():
+        for event in events:
             if isinstance(event, Enter):
                 item, fresh = event.item, fresh or (not event.item.path and self._is_fresh(event.item))
                 wanted = event.wanted and bool(item.path)
@@ -55,8 +58,7 @@ class Estimate:
 
     def _count(self, item: Item) -> None:
         self._tally.all_objects += 1
-        if item.kind == stat.S_IFREG:
-            self._tally.all_octets += item.size
+        self._tally.all_octets += item.readable
 
     def _is_done(self, item: Item) -> bool:
         assert self._target is not None

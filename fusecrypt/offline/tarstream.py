@@ -13,6 +13,7 @@ from typing import BinaryIO
 from fusecrypt.errors import FusecryptError
 from fusecrypt.offline.acl import acl_text
 from fusecrypt.offline.items import Enter, Item, Leave, Problem, Tally, problem_of
+from fusecrypt.offline.paxheader import Member, padding
 from fusecrypt.offline.restore import CAPABILITY, NO_CAPABILITY, NOT_ASKED, SET_ID, read_xattrs
 from fusecrypt.offline.show import PIECE
 from fusecrypt.offline.transfer import PARTIAL, Rules, UnfinishedError
@@ -28,7 +29,7 @@ _TYPES = {
     stat.S_IFCHR: tarfile.CHRTYPE,
     stat.S_IFBLK: tarfile.BLKTYPE,
 }
-_ACLS = {b"system.posix_acl_access": "SCHILY.acl.access", b"system.posix_acl_default": "SCHILY.acl.default"}
+_ACLS = {b"system.posix_acl_access": b"SCHILY.acl.access", b"system.posix_acl_default": b"SCHILY.acl.default"}
 
 
 class TarStream:
@@ -41,7 +42,7 @@ class TarStream:
         self._tell = tell
         self._tally = tally
         self._links = LinkTable()
-        self._buffer = memoryview(bytearray(PIECE))
+        self._buffer = bytearray(PIECE)
         self._above: list[tuple[Item, bool]] = []
         """Directories on the way to where the walk is, and whether they are in the archive."""
 
@@ -52,9 +53,6 @@ class TarStream:
                 self._take(event)
         self._out.write(bytes(2 * tarfile.BLOCKSIZE))
         self._out.flush()
-
-    def _write_header(self, info: tarfile.TarInfo) -> None:
-        self._out.write(info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape"))
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Problem):
@@ -81,32 +79,43 @@ class TarStream:
         self._tell(problem)
 
     def _add(self, item: Item) -> None:
+        first = self._links.first(item)
         if item.is_device and not self._rules.special:
             self._problem(Problem(item.path, "a device node, which was left out; --special copies it", 0))
         elif item.kind not in _TYPES:
             self._problem(Problem(item.path, "a socket, which an archive cannot hold"))
+        elif first is not None:
+            self._write_member(item, tarfile.LNKTYPE, {}, first)
+            self._done(item)
         elif item.kind == stat.S_IFREG:
             self._add_file(item)
         else:
-            try:
-                info = self._info(item, self._source.xattrs(item))
-                if item.kind == stat.S_IFLNK:
-                    info.linkname = os.fsdecode(self._source.readlink(item))
-            except (OSError, FusecryptError) as error:
-                self._problem(problem_of(item.path, error))
-                return
-            self._write_header(info)
-            self._tally.objects += item.kind != stat.S_IFDIR
+            self._add_other(item)
+
+    def _done(self, item: Item) -> None:
+        self._links.note(item)
+        self._tally.objects += item.kind != stat.S_IFDIR
+
+    def _add_other(self, item: Item) -> None:
+        try:
+            records = self._records(item, self._source.xattrs(item))
+            link = self._source.readlink(item) if item.kind == stat.S_IFLNK else b""
+        except (OSError, FusecryptError) as error:
+            self._problem(problem_of(item.path, error))
+            return
+        self._write_member(item, _TYPES[item.kind], records, link)
+        self._done(item)
+
+    def _write_member(
+        self, item: Item, type_: bytes, records: dict[bytes, bytes], link: bytes = b"", size: int = 0
+    ) -> None:
+        mode = stat.S_IMODE(item.stat.mode)
+        if mode & SET_ID and item.kind != stat.S_IFDIR and not self._rules.special:
+            mode &= ~SET_ID
+            self._tell(Problem(item.path, NOT_ASKED, 0))
+        self._out.write(Member(item.path, type_, item.stat, mode, records, size, link).header())
 
     def _add_file(self, item: Item) -> None:
-        first = self._links.first(item)
-        if first is not None:
-            info = self._info(item, [])
-            info.type, info.linkname = tarfile.LNKTYPE, os.fsdecode(first)
-            self._write_header(info)
-            self._links.note(item)
-            self._tally.objects += 1
-            return
         try:
             file = self._source.open(item)
         except (OSError, FusecryptError) as error:
@@ -119,33 +128,30 @@ class TarStream:
 
     def _add_contents(self, item: Item, file: OpenFile) -> None:
         """Write a file; one that ends too early goes under another name, as far as it goes."""
-        cut = None
-        size = file.size
+        cut, size = None, file.size
         try:
-            info = self._info(item, read_xattrs(file.fd))
+            records = self._records(item, read_xattrs(file.fd))
             _check_readable(file, size)
         except OSError as error:
             cut = self._source.explain(item.path, file, error)
             size = _readable_size(file, size) if self._rules.keep_going else 0
-        if cut is not None and size == 0:
-            self._problem(cut)
-            return
         if cut is not None:
-            info.name += os.fsdecode(PARTIAL)
-            text = f"the {size} octets that can be read are in {info.name}"
+            if size == 0:
+                self._problem(cut)
+                return
+            item = item._replace(path=item.path + PARTIAL)
+            text = f"the {size} octets that can be read are in {os.fsdecode(item.path)}"
             self._problem(cut._replace(reason=f"{cut.reason}; {text}"))
-        info.size = size
-        self._write_header(info)
+        self._write_member(item, tarfile.REGTYPE, records, size=size)
         self._write_contents(item, file, size)
         if cut is None:
-            self._links.note(item)
-            self._tally.objects += 1
+            self._done(item)
 
     def _write_contents(self, item: Item, file: OpenFile, size: int) -> None:
         """Exactly ``size`` octets. What cannot be read meanwhile is a problem, and zeros stand for it."""
         missing = 0
         for offset in range(0, size, PIECE):
-            view = self._buffer[: min(PIECE, size - offset)]
+            view = memoryview(self._buffer)[: min(PIECE, size - offset)]
             try:
                 got = file.read_into(view, offset, len(view))
             except OSError as error:
@@ -156,39 +162,22 @@ class TarStream:
                 missing += _blank(view[got:])
             self._out.write(view)
             self._tally.read(len(view))
-        self._out.write(bytes(-size % tarfile.BLOCKSIZE))
+        self._out.write(padding(size))
         if missing:
             self._problem(Problem(item.path, f"{missing} octets cannot be read, zeros stand for them"))
 
-    def _info(self, item: Item, xattrs: Xattrs) -> tarfile.TarInfo:
-        st = item.stat
-        info = tarfile.TarInfo(os.fsdecode(item.path))
-        info.type = _TYPES[item.kind]
-        info.mode = stat.S_IMODE(st.mode)
-        if info.mode & SET_ID and item.kind != stat.S_IFDIR and not self._rules.special:
-            info.mode &= ~SET_ID
-            self._tell(Problem(item.path, NOT_ASKED, 0))
-        info.uid, info.gid = st.uid, st.gid
-        if item.is_device:
-            info.devmajor, info.devminor = os.major(st.rdev), os.minor(st.rdev)
-        info.pax_headers = {"mtime": _time(st.mtime_ns), "atime": _time(st.atime_ns)}
+    def _records(self, item: Item, xattrs: Xattrs) -> dict[bytes, bytes]:
+        """Attributes as GNU tar and star keep them, ACLs as text too."""
+        records = {}
         for name, value in xattrs:
-            self._add_xattr(info.pax_headers, item, name, value)
-        return info
-
-    def _add_xattr(self, headers: dict[str, str], item: Item, name: bytes, value: bytes) -> None:
-        if name == CAPABILITY and not self._rules.special:
-            self._tell(Problem(item.path, NO_CAPABILITY, 0))
-            return
-        try:
-            keyword = name.decode()
-        except UnicodeDecodeError:
-            self._tell(Problem(item.path, f"its attribute {os.fsdecode(name)}: its name is no UTF-8"))
-            return
-        keyword = keyword.replace("%", "%25").replace("=", "%3D")
-        headers[f"SCHILY.xattr.{keyword}"] = value.decode(errors="surrogateescape")
-        if name in _ACLS:
-            headers[_ACLS[name]] = acl_text(value)
+            if name == CAPABILITY and not self._rules.special:
+                self._tell(Problem(item.path, NO_CAPABILITY, 0))
+                continue
+            keyword = name.replace(b"%", b"%25").replace(b"=", b"%3D")
+            records[b"SCHILY.xattr." + keyword] = value
+            if name in _ACLS:
+                records[_ACLS[name]] = acl_text(value).encode()
+        return records
 
 
 def _fill_by_extents(file: OpenFile, view: memoryview, offset: int) -> int:
@@ -225,9 +214,3 @@ def _readable_size(file: OpenFile, size: int) -> int:
         return False
 
     return bisect_left(range(size // EXTENT + 1), True, key=ends_before) * EXTENT
-
-
-def _time(ns: int) -> str:
-    """Seconds, with all their digits."""
-    sign = "-" if ns < 0 else ""
-    return f"{sign}{abs(ns) // 10**9}.{abs(ns) % 10**9:09d}"

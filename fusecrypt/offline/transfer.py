@@ -109,7 +109,7 @@ class Transfer:
             self._problem(event)
         elif isinstance(event, Enter):
             self._levels.append(_Level(event.item))
-            if event.wanted and not self._ready():
+            if (event.wanted or not event.item.path) and not self._ready():
                 self._levels.pop()
                 self._walk.prune()
         elif isinstance(event, Leave):

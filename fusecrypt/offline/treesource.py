@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 from fusecrypt.native import PEEK_ERROR, stat_fd, stat_many
 from fusecrypt.offline.checkname import NameCheck
@@ -32,7 +32,7 @@ class TreeSource:
         root.refs += 1
         return Item(b"", stat_fd(self._tree.root_fd, False), 0, root)
 
-    def children(self, directory: Item) -> Iterator[Item | Problem]:
+    def children(self, directory: Item) -> Generator[Item | Problem, None, None]:
         tree, node = self._tree, _node(directory)
         try:
             fd = tree.open_lower(node, os.O_RDONLY | os.O_DIRECTORY)

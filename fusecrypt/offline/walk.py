@@ -23,7 +23,7 @@ class Source(Protocol):
 
     def root(self) -> Item: ...
 
-    def children(self, directory: Item) -> Iterator[Item | Problem]:
+    def children(self, directory: Item) -> Generator[Item | Problem, None, None]:
         """What is in a directory; each item is to be released. Failures are problems."""
         ...
 
@@ -50,7 +50,7 @@ class Source(Protocol):
 
 class _Level(NamedTuple):
     item: Item
-    children: Iterator[Item | Problem]
+    children: Generator[Item | Problem, None, None]
     inside: bool
     """Whether all in it is meant, but for what is excluded."""
 
@@ -96,6 +96,7 @@ class Walk:
                         source.release(found)
         finally:
             for level in stack:
+                level.children.close()
                 source.release(level.item)
 
     def _enter(self, stack: list[_Level], item: Item, inside: bool) -> Iterator[Event]:
