@@ -17,7 +17,7 @@ from fusecrypt.errors import UsageError
 from fusecrypt.mount.mounts import FSTYPE, mount_table
 from fusecrypt.offline.items import Problem, Tally
 from fusecrypt.offline.patterns import Selection
-from fusecrypt.offline.transfer import Rules
+from fusecrypt.offline.rules import Rules
 
 _OPTIONS = (
     click.option("-k", "--keep-going", is_flag=True, help="Name what cannot be copied, and go on."),

@@ -12,7 +12,7 @@ from fusecrypt.cli.progress import progress
 from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
 from fusecrypt.errors import UsageError
 from fusecrypt.offline.export import export_tar, export_tree
-from fusecrypt.offline.transfer import Rules
+from fusecrypt.offline.rules import Rules
 
 
 @click.command()

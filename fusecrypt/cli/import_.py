@@ -14,7 +14,7 @@ from fusecrypt.cli.terminal import say
 from fusecrypt.errors import KeyNotFoundError, UsageError
 from fusecrypt.mount import lock
 from fusecrypt.offline.import_ import import_directory
-from fusecrypt.offline.transfer import Rules
+from fusecrypt.offline.rules import Rules
 
 
 @click.command("import")

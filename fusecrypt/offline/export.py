@@ -10,10 +10,11 @@ from typing import BinaryIO
 from fusecrypt.errors import UsageError
 from fusecrypt.offline.items import Tally
 from fusecrypt.offline.plaintarget import PlainTarget
+from fusecrypt.offline.rules import Rules, UnfinishedError
 from fusecrypt.offline.space import Estimate
 from fusecrypt.offline.target import Target
 from fusecrypt.offline.tarstream import TarStream
-from fusecrypt.offline.transfer import Rules, Transfer, UnfinishedError
+from fusecrypt.offline.transfer import Transfer
 from fusecrypt.offline.treesource import TreeSource
 from fusecrypt.offline.walk import Source, Tell
 from fusecrypt.tree.tree import Tree

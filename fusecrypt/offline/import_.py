@@ -10,7 +10,7 @@ from fusecrypt.native import open_quietly
 from fusecrypt.offline.export import check_apart, copy
 from fusecrypt.offline.items import Tally
 from fusecrypt.offline.plainsource import PlainSource
-from fusecrypt.offline.transfer import Rules
+from fusecrypt.offline.rules import Rules
 from fusecrypt.offline.treetarget import TreeTarget
 from fusecrypt.offline.walk import Tell
 from fusecrypt.tree.tree import Tree

@@ -19,6 +19,7 @@ CAPABILITY = b"security.capability"
 _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 _PRIVILEGED = (b"security.", b"trusted.")
 SET_ID = stat.S_ISUID | stat.S_ISGID
+OWNERS = "owners other than this user were not kept, which only root can do"
 NOT_ASKED = "its set-id bits were left out; --special keeps them"
 NO_CAPABILITY = "its capabilities were left out; --special keeps them"
 _OTHER_OWNER = "its set-id bits were left out, since it has another owner now"

@@ -15,8 +15,8 @@ from fusecrypt.offline.acl import acl_text
 from fusecrypt.offline.items import Enter, Item, Leave, Problem, Tally, problem_of
 from fusecrypt.offline.paxheader import Member, padding
 from fusecrypt.offline.restore import CAPABILITY, NO_CAPABILITY, NOT_ASKED, SET_ID, read_xattrs
+from fusecrypt.offline.rules import DEVICE, PARTIAL, Judge, Rules, UnfinishedError
 from fusecrypt.offline.show import PIECE
-from fusecrypt.offline.transfer import PARTIAL, Rules, UnfinishedError
 from fusecrypt.offline.walk import Event, LinkTable, Source, Tell, Walk, Xattrs
 from fusecrypt.ondisk.extents import EXTENT
 from fusecrypt.tree.files import OpenFile
@@ -39,7 +39,7 @@ class TarStream:
         self._source = source
         self._out = out
         self._rules = rules
-        self._tell = tell
+        self._judge = Judge(rules, tell)
         self._tally = tally
         self._links = LinkTable()
         self._buffer = bytearray(PIECE)
@@ -56,7 +56,7 @@ class TarStream:
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Problem):
-            self._problem(event)
+            self._judge.problem(event)
         elif isinstance(event, Enter):
             self._above.append((event.item, not event.item.path))
             if event.wanted:
@@ -73,17 +73,12 @@ class TarStream:
                 self._above[depth] = item, True
                 self._add(item)
 
-    def _problem(self, problem: Problem) -> None:
-        if problem.status and not self._rules.keep_going:
-            raise UnfinishedError(problem)
-        self._tell(problem)
-
     def _add(self, item: Item) -> None:
         first = self._links.first(item)
         if item.is_device and not self._rules.special:
-            self._problem(Problem(item.path, "a device node, which was left out; --special copies it", 0))
+            self._judge.tell(Problem(item.path, DEVICE, 0))
         elif item.kind not in _TYPES:
-            self._problem(Problem(item.path, "a socket, which an archive cannot hold"))
+            self._judge.problem(Problem(item.path, "a socket, which an archive cannot hold"))
         elif first is not None:
             self._write_member(item, tarfile.LNKTYPE, {}, first)
             self._done(item)
@@ -101,7 +96,7 @@ class TarStream:
             records = self._records(item, self._source.xattrs(item))
             link = self._source.readlink(item) if item.kind == stat.S_IFLNK else b""
         except (OSError, FusecryptError) as error:
-            self._problem(problem_of(item.path, error))
+            self._judge.problem(problem_of(item.path, error))
             return
         self._write_member(item, _TYPES[item.kind], records, link)
         self._done(item)
@@ -112,14 +107,14 @@ class TarStream:
         mode = stat.S_IMODE(item.stat.mode)
         if mode & SET_ID and item.kind != stat.S_IFDIR and not self._rules.special:
             mode &= ~SET_ID
-            self._tell(Problem(item.path, NOT_ASKED, 0))
+            self._judge.tell(Problem(item.path, NOT_ASKED, 0))
         self._out.write(Member(item.path, type_, item.stat, mode, records, size, link).header())
 
     def _add_file(self, item: Item) -> None:
         try:
             file = self._source.open(item)
         except (OSError, FusecryptError) as error:
-            self._problem(problem_of(item.path, error))
+            self._judge.problem(problem_of(item.path, error))
             return
         try:
             self._add_contents(item, file)
@@ -137,11 +132,11 @@ class TarStream:
             size = _readable_size(file, size) if self._rules.keep_going else 0
         if cut is not None:
             if size == 0:
-                self._problem(cut)
+                self._judge.problem(cut)
                 return
             item = item._replace(path=item.path + PARTIAL)
             text = f"the {size} octets that can be read are in {os.fsdecode(item.path)}"
-            self._problem(cut._replace(reason=f"{cut.reason}; {text}"))
+            self._judge.problem(cut._replace(reason=f"{cut.reason}; {text}"))
         self._write_member(item, tarfile.REGTYPE, records, size=size)
         self._write_contents(item, file, size)
         if cut is None:
@@ -164,14 +159,14 @@ class TarStream:
             self._tally.read(len(view))
         self._out.write(padding(size))
         if missing:
-            self._problem(Problem(item.path, f"{missing} octets cannot be read, zeros stand for them"))
+            self._judge.problem(Problem(item.path, f"{missing} octets cannot be read, zeros stand for them"))
 
     def _records(self, item: Item, xattrs: Xattrs) -> dict[bytes, bytes]:
         """Attributes as GNU tar and star keep them, ACLs as text too."""
         records = {}
         for name, value in xattrs:
             if name == CAPABILITY and not self._rules.special:
-                self._tell(Problem(item.path, NO_CAPABILITY, 0))
+                self._judge.tell(Problem(item.path, NO_CAPABILITY, 0))
                 continue
             keyword = name.replace(b"%", b"%25").replace(b"=", b"%3D")
             records[b"SCHILY.xattr." + keyword] = value

@@ -18,38 +18,15 @@ from fusecrypt.errors import FusecryptError, TreeError
 from fusecrypt.offline.copyfile import ReadError
 from fusecrypt.offline.filling import Fillers, Filling
 from fusecrypt.offline.items import Enter, Item, Leave, Problem, Tally, problem_of
-from fusecrypt.offline.patterns import Selection
-from fusecrypt.offline.restore import Lost, Restorer
+from fusecrypt.offline.restore import OWNERS, Lost, Restorer
+from fusecrypt.offline.rules import DEVICE, FULL, IN_THE_WAY, PARTIAL, Judge, Rules, UnfinishedError
 from fusecrypt.offline.standing import Standing, standing
 from fusecrypt.offline.target import Target
-from fusecrypt.offline.walk import Event, Failure, LinkTable, Source, Tell, Walk, Xattrs
+from fusecrypt.offline.walk import Event, LinkTable, Source, Tell, Walk, Xattrs
 
 _WINDOW = 128
 """Objects that are begun and not yet in place; each file has two descriptors."""
-PARTIAL = b".partial"
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
-_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.ELOOP, errno.ENOTEMPTY, errno.EISDIR)
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How a copy goes about what is not plain. ``keep_going``: a problem of one object is no end;
-    ``overwrite``: other files in the way are replaced; ``special``: devices and set-id bits too."""
-
-    selection: Selection
-    keep_going: bool = False
-    overwrite: bool = False
-    special: bool = False
-
-
-class UnfinishedError(FusecryptError):
-    """A problem that ended a copy."""
-
-    def __init__(self, problem: Problem) -> None:
-        path = os.fsdecode(problem.path) or "the root"
-        super().__init__(f"{path}: {problem.reason}", "--keep-going names it and copies the rest")
-        self.exit_status = problem.status
 
 
 @dataclass
@@ -80,7 +57,7 @@ class Transfer:
         self._source = source
         self._target = target
         self._rules = rules
-        self._tell = tell
+        self._judge = Judge(rules, tell)
         self._tally = tally
         self._walk = Walk(source, rules.selection)
         self._restorer = Restorer(rules.special)
@@ -102,11 +79,11 @@ class Transfer:
                 self._abandon()
                 raise
         if self._restorer.owners_lost:
-            self._tell(Problem(b".", "owners other than this user were not kept, which only root can do", 0))
+            self._judge.tell(Problem(b".", OWNERS, 0))
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Problem):
-            self._problem(event)
+            self._judge.problem(event)
         elif isinstance(event, Enter):
             self._levels.append(_Level(event.item))
             if (event.wanted or not event.item.path) and not self._ready():
@@ -117,23 +94,6 @@ class Transfer:
                 self._pending.append(_Leaving(event.item, self._xattrs(event.item)))
         elif self._ready():
             self._object(event)
-
-    def _problem(self, problem: Problem) -> None:
-        """Tell it, and end with it unless that is not asked for."""
-        if problem.status and not self._rules.keep_going:
-            raise UnfinishedError(problem)
-        self._tell(problem)
-
-    def _failed(self, item: Item, error: Failure) -> None:
-        """A failure of the target, or at the source's side one that says what it is."""
-        if isinstance(error, OSError):
-            if error.errno in _FULL:
-                text = f"the target takes no more: {os.strerror(error.errno)}"
-                raise TreeError(text, "what is copied so far is whole; begin again to go on from there")
-            if error.errno in _IN_THE_WAY:
-                self._problem(Problem(item.path, "something else is there, and is left"))
-                return
-        self._problem(problem_of(item.path, error))
 
     def _ready(self) -> bool:
         """Make the directories that lead here, as far as they are not there."""
@@ -148,12 +108,12 @@ class Transfer:
         item = level.item
         reason = self._target.check(item) if item.path else ""
         if reason:
-            self._problem(Problem(item.path, f"{reason}; nothing in it was copied"))
+            self._judge.problem(Problem(item.path, f"{reason}; nothing in it was copied"))
             return False
         try:
             level.fresh = self._target.make_directory(item)
         except (OSError, FusecryptError) as error:
-            self._failed(item, error)
+            self._judge.failure(item.path, error)
             return False
         level.made = True
         return True
@@ -162,16 +122,16 @@ class Transfer:
         try:
             return self._source.xattrs(item)
         except OSError as error:
-            self._problem(problem_of(item.path, error))
+            self._judge.problem(problem_of(item.path, error))
             return None
 
     def _object(self, item: Item) -> None:
         if item.is_device and not self._rules.special:
-            self._problem(Problem(item.path, "a device node, which was left out; --special copies it", 0))
+            self._judge.tell(Problem(item.path, DEVICE, 0))
             return
         reason = self._target.check(item)
         if reason:
-            self._problem(Problem(item.path, reason))
+            self._judge.problem(Problem(item.path, reason))
             return
         try:
             if not self._levels[-1].fresh and self._stands(item):
@@ -182,9 +142,11 @@ class Transfer:
                 self._begin(item)
             else:
                 self._make(item)
+        except (UnfinishedError, TreeError):
+            raise
         except (OSError, FusecryptError) as error:
             self._links.forget(item)
-            self._failed(item, error)
+            self._judge.failure(item.path, error)
 
     def _stands(self, item: Item) -> bool:
         """Whether the object needs no copy, or cannot have one."""
@@ -197,7 +159,7 @@ class Transfer:
                 self._tally.read(item.size)
             return True
         if found is Standing.OTHER and not self._rules.overwrite:
-            self._problem(Problem(item.path, "something else is there, and is left; --overwrite replaces it"))
+            self._judge.problem(Problem(item.path, IN_THE_WAY))
             return True
         return False
 
@@ -216,7 +178,7 @@ class Transfer:
             if error.errno not in _NO_LINKS:
                 raise
             text = f"no further link to {os.fsdecode(first)} can be made ({error.strerror}): it is a copy"
-            self._tell(Problem(item.path, text, 0))
+            self._judge.tell(Problem(item.path, text, 0))
             self._links.forget(item)
             return False
         self._tally.objects += 1
@@ -262,7 +224,7 @@ class Transfer:
         try:
             lost = self._target.leave(leaving.item, leaving.xattrs, self._restorer)
         except (OSError, FusecryptError) as error:
-            self._failed(leaving.item, error)
+            self._judge.failure(leaving.item.path, error)
         else:
             self._tell_lost(leaving.item, lost)
 
@@ -286,9 +248,9 @@ class Transfer:
             return
         self._links.forget(item)
         if problem is not None:
-            self._problem(problem)
+            self._judge.problem(problem)
         elif not isinstance(error, ReadError):
-            self._failed(item, error)
+            self._judge.failure(item.path, error)
 
     def _rescue(self, filling: Filling, error: ReadError) -> Problem:
         """Keep what could be read of a damaged file, under another name. Raises OSError for a full disk."""
@@ -301,7 +263,7 @@ class Transfer:
         try:
             self._target.commit(filling.draft, path, False)
         except (OSError, FusecryptError) as failure:
-            if failure.errno in _FULL:
+            if failure.errno in FULL:
                 raise
             reason = problem_of(path, failure).reason
             text = f"what can be read was not copied to {os.fsdecode(path)}: {reason}"
@@ -311,7 +273,7 @@ class Transfer:
 
     def _tell_lost(self, item: Item, lost: list[Lost]) -> None:
         for each in lost:
-            self._tell(Problem(item.path, each.what, each.status))
+            self._judge.tell(Problem(item.path, each.what, each.status))
 
     def _abandon(self) -> None:
         """End the threads' work and leave nothing of it."""

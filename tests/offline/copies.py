@@ -11,7 +11,7 @@ from fusecrypt.offline.export import export_tree
 from fusecrypt.offline.import_ import import_directory
 from fusecrypt.offline.items import Problem, Tally
 from fusecrypt.offline.patterns import Selection
-from fusecrypt.offline.transfer import Rules
+from fusecrypt.offline.rules import Rules
 from fusecrypt.tree.tree import Tree
 from tests.manifest import Entry
 

@@ -15,8 +15,8 @@ import pytest
 from fusecrypt.errors import TreeError, UsageError
 from fusecrypt.offline.export import export_tar
 from fusecrypt.offline.items import Problem, Tally
+from fusecrypt.offline.rules import UnfinishedError
 from fusecrypt.offline.target import WORK
-from fusecrypt.offline.transfer import UnfinishedError
 from fusecrypt.tree.resolve import Options
 from fusecrypt.tree.tree import Tree
 from tests import golden

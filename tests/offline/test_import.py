@@ -11,8 +11,8 @@ import pytest
 
 from fusecrypt.errors import UsageError
 from fusecrypt.offline.check import Checker
+from fusecrypt.offline.rules import UnfinishedError
 from fusecrypt.offline.target import WORK
-from fusecrypt.offline.transfer import UnfinishedError
 from fusecrypt.tree import changes
 from fusecrypt.tree.tree import Tree
 from tests.golden import GoldenTree
