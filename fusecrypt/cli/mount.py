@@ -102,8 +102,7 @@ def _check_lock(root_fd: int, lower: str, options: Options) -> None:
 
 
 def fuse_options(options: MountOptions, read_only: bool) -> tuple[str, ...]:
-    """What FUSE gets: permissions checked by the kernel where there are several users (a single one has the
-    rights that the lower file system gives), no set-id programs or devices unless asked for."""
+    """What FUSE gets: permissions checked by the kernel, no set-id programs or devices unless asked for."""
     fuse = set(options.fuse)
     if {"suid", "dev"} & fuse and os.geteuid() != 0:
         raise UnsupportedSystemError("only root may mount with suid or dev")
@@ -114,9 +113,7 @@ def fuse_options(options: MountOptions, read_only: bool) -> tuple[str, ...]:
     if read_only:
         fuse.discard("rw")
         fuse.add("ro")
-    if "allow_other" in fuse:
-        fuse.add("default_permissions")
-    return tuple(sorted(fuse))
+    return tuple(sorted(fuse | {"default_permissions"}))
 
 
 def _description(config: MountConfig, resolution: Resolution) -> dict[str, Any]:
