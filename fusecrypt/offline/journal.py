@@ -78,7 +78,7 @@ class Journal:
             first, *lines = os.pread(self._fd, os.fstat(self._fd).st_size, 0).splitlines(keepends=True) or [
                 b""
             ]
-            if first.endswith(b"\n") and first != head:
+            if first != head and (first.endswith(b"\n") or lines or not head.startswith(first)):
                 raise TreeError(
                     f"{path} belongs to the rekeying of another tree, or to another passphrase",
                     "end that one first, with the same new passphrase, or name another journal",

@@ -14,7 +14,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from fusecrypt.errors import FormatError, FusecryptError, NotEcryptfsError
+from fusecrypt.errors import DamagedError, FormatError, FusecryptError, NotEcryptfsError
 from fusecrypt.keys.token import AuthToken
 from fusecrypt.native import open_quietly
 from fusecrypt.offline.headerwrite import HeaderChange, undo
@@ -131,10 +131,19 @@ class Rekeying:
         )
 
     def _without_old(self, header: Header) -> Header | None:
-        if not any(packet.signature == self._keys.content.signature for packet in header.packets):
+        new = self._keys.content
+        made = [packet for packet in header.passphrase_packets if packet.signature == new.signature]
+        old = tuple(packet for packet in header.passphrase_packets if packet.signature in self._old)
+        if not made or not old:
             return None
-        packets = tuple(packet for packet in header.packets if packet.signature not in self._old)
-        return None if packets == header.packets else replace(header, packets=packets)
+        key = unlock(replace(header, packets=old), self._policy)
+        try:
+            agree = all(key.wrap(new.key, len(p.wrapped_fek)) == p.wrapped_fek for p in made)
+        finally:
+            key.close()
+        if not agree:
+            raise DamagedError("its new and old keys disagree; the old ones stay")
+        return replace(header, packets=tuple(p for p in header.packets if p.signature not in self._old))
 
     def _headers(self, change: Callable[[Header], Header | None]) -> int:
         count, batch = 0, list[HeaderChange]()

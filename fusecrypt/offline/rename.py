@@ -53,7 +53,7 @@ class Renamer:
 
         Raises OSError (EEXIST if another lower name already has that name), FormatError.
         """
-        if child.name == _TEMPORARY:
+        if child.name == _TEMPORARY and child.kind == stat.S_IFLNK:
             if not self._dry:
                 os.unlink(_TEMPORARY, dir_fd=dir_fd)
             return False
@@ -114,7 +114,9 @@ class Renamer:
         """Put a symlink with another target in the place of this one; its other links are linked again."""
         identity = child.stat.dev, child.stat.ino
         with suppress(FileNotFoundError):
-            os.unlink(_TEMPORARY, dir_fd=dir_fd)
+            # Anything but a symlink is not ours: then this one stays as it is, and that is told.
+            if stat.S_ISLNK(os.stat(_TEMPORARY, dir_fd=dir_fd, follow_symlinks=False).st_mode):
+                os.unlink(_TEMPORARY, dir_fd=dir_fd)
         if identity in self._remade:
             # The last step of the path leads to the symlink itself, not to where that points.
             os.link(
