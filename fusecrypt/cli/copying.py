@@ -83,5 +83,5 @@ def check_not_mounted_there(lower: Path, other: Path) -> None:
     """Raises UsageError if a mount of the tree leads to the other place: it would be copied into itself."""
     real, place = os.path.realpath(lower), Path(os.path.realpath(other))
     for mount in mount_table():
-        if mount.fstype == FSTYPE and mount.source == real and place.is_relative_to(mount.path):
+        if mount.fstype in (FSTYPE, "ecryptfs") and mount.source == real and place.is_relative_to(mount.path):
             raise UsageError(f"{other} lies in a mount of {lower}", "choose another place")

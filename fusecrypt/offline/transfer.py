@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import stat
 from collections import deque
 from contextlib import closing, suppress
@@ -25,7 +26,7 @@ from fusecrypt.offline.target import Target
 from fusecrypt.offline.walk import Event, LinkTable, Source, Tell, Walk, Xattrs
 
 _WINDOW = 128
-"""Objects that are begun and not yet in place; each file has two descriptors."""
+"""The most objects that are begun and not yet in place."""
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 
 
@@ -63,6 +64,8 @@ class Transfer:
         self._restorer = Restorer(rules.special)
         self._links = LinkTable()
         self._levels: list[_Level] = []
+        # Each file that is begun has two descriptors; a tree's directories may take a quarter of all.
+        self._window = min(_WINDOW, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
         self._pending: deque[Filling | _Leaving] = deque()
         self._fillers = Fillers(self._restorer, tally, rules.keep_going, workers)
 
@@ -72,8 +75,8 @@ class Transfer:
             try:
                 for event in events:
                     self._take(event)
-                    if len(self._pending) >= _WINDOW:
-                        self._settle(_WINDOW // 2)
+                    if len(self._pending) >= self._window:
+                        self._settle(self._window // 2)
                 self._settle(0)
             except BaseException:
                 self._abandon()

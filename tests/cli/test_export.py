@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import shlex
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -246,3 +248,11 @@ def test_by_somebody_who_may_only_read(name: str, others: tuple[Path, Path]) -> 
     assert diff(expected, manifest(place / "up" / "out"), ignore=ignored) == []
     assert ("owners other than this user were not kept" in done.stderr) == (len(expected) > 0)
     assert lower_state(lower) == before
+
+
+def test_few_descriptors_are_enough(plain: Path, key: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "lower").mkdir()
+    few: dict[str, Any] = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))}
+    run("import", *key, plain, tmp_path / "lower", **few)
+    run("export", *key, tmp_path / "lower", tmp_path / "out", **few)
+    assert diff(manifest(plain), manifest(tmp_path / "out")) == []
