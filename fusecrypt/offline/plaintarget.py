@@ -9,6 +9,7 @@ from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
+from fusecrypt.errors import TreeError
 from fusecrypt.native import renameat2, stat_many
 from fusecrypt.offline.items import Item, name_of, parent_of
 from fusecrypt.offline.lower import DIRECTORY
@@ -30,7 +31,7 @@ class PlainTarget:
     """The directory ``path``, made if absent. Every step below it goes through an open directory."""
 
     def __init__(self, path: Path) -> None:
-        """Raises OSError; TreeError if another copy into it is under way."""
+        """Raises OSError; TreeError if it cannot be written to, or another copy into it is under way."""
         made = False
         with suppress(FileExistsError):
             os.mkdir(path, 0o700)
@@ -41,7 +42,10 @@ class PlainTarget:
         self._places = Places(self._root_fd)
         self._names = count(1)
         try:
-            self._open_work()
+            try:
+                self._open_work()
+            except OSError as error:
+                raise TreeError(f"{path} cannot be written to: {error.strerror}") from None
             if made:
                 os.close(os.open(_MARK, _FILE, 0o600, dir_fd=self._work_fd))
             self._ours = made or self._has_mark()

@@ -8,6 +8,7 @@ import stat
 from contextlib import suppress
 from itertools import count
 
+from fusecrypt.errors import TreeError
 from fusecrypt.offline.fit import TARGET_MAX
 from fusecrypt.offline.items import Item, name_of, parent_of
 from fusecrypt.offline.restore import Lost, Restorer
@@ -26,20 +27,26 @@ class TreeTarget:
     """An open tree, which nothing else writes meanwhile. Its root keeps its own attributes."""
 
     def __init__(self, tree: Tree) -> None:
-        """Raises OSError."""
+        """Raises TreeError if it cannot be written to."""
         self._tree = tree
         self._names = count(1)
         figures, self._longest_name = tree.statfs()
         self._block = figures.f_frsize or 1
         self._longest_target = tree.codec.longest(TARGET_MAX)
         self._nodes: dict[bytes, Node] = {b"": tree.root}
-        self._work = self._directory(tree.root, WORK)[0]
         try:
-            with suppress(OSError):
-                attributes.remove_xattr(tree, self._work, b"system.posix_acl_default")
+            self._work = self._directory(tree.root, WORK)[0]
+            self._open_work()
+        except OSError as error:
+            raise TreeError(f"the tree cannot be written to: {error.strerror}") from None
+
+    def _open_work(self) -> None:
+        try:
+            with suppress(OSError):  # drafts would inherit it
+                attributes.remove_xattr(self._tree, self._work, b"system.posix_acl_default")
             self._clear()  # what a killed run left
         except BaseException:
-            tree.forget(self._work)
+            self._tree.forget(self._work)
             raise
 
     def close(self) -> None:
