@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import re
 from typing import Any, NoReturn
 
@@ -67,6 +68,16 @@ class Fields:
         """Text that matches a pattern as a whole."""
         value = self.value(name)
         if not isinstance(value, str) or not re.fullmatch(pattern, value, re.ASCII | re.DOTALL):
+            self._wrong(name)
+        return value
+
+    def octets(self, name: str) -> bytes:
+        """A path or name as os.fsdecode() gives it; no NUL, and no surrogate that stands for no octet."""
+        try:
+            value = os.fsencode(self.text(name))
+        except UnicodeEncodeError:
+            self._wrong(name)
+        if b"\0" in value:
             self._wrong(name)
         return value
 

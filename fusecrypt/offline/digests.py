@@ -166,9 +166,10 @@ class Digester:
     def _digest(self, path: bytes, file: OpenFile) -> Object | Unreadable:
         """Read a file to its end. Runs in threads."""
         try:
-            buffer = self._local.buffer
+            octets = self._local.octets
         except AttributeError:
-            buffer = self._local.buffer = memoryview(bytearray(PIECE))
+            octets = self._local.octets = bytearray(PIECE)
+        buffer = memoryview(octets)  # not kept: older CPythons crash when they collect a view in a cycle
         digest, offset = hashlib.sha256(), 0
         try:
             while n := file.read_into(buffer, offset, PIECE):

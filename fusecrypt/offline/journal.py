@@ -15,6 +15,7 @@ from fusecrypt.errors import TreeError
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.files import sync_directory
 from fusecrypt.keys.strictjson import Fields, canonical, load
+from fusecrypt.offline.lower import refuse_foreign
 
 FORMAT = "fusecrypt-rekey"
 VERSION = 1
@@ -53,7 +54,7 @@ class Record:
         fields = Fields(load(line), "a record")
         fields.only("path", "ino", "mode", "atime", "mtime", "size", "xattr", "before")
         return cls(
-            os.fsencode(fields.text("path")),
+            fields.octets("path"),
             fields.integer("ino", 0, _MAX),
             fields.integer("mode", 0, 0o7777),
             (fields.integer("atime", -_MAX, _MAX), fields.integer("mtime", -_MAX, _MAX)),
@@ -74,6 +75,7 @@ class Journal:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            refuse_foreign(self._fd, path)
             head = canonical({"format": FORMAT, "version": VERSION, "tree": tree, "new": new_key}) + b"\n"
             first, *lines = os.pread(self._fd, os.fstat(self._fd).st_size, 0).splitlines(keepends=True) or [
                 b""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,10 +32,9 @@ _MAX_SIZE = 2**63 - 1
 
 def write(path: Path, objects: Iterable[Object], seal: Seal) -> None:
     """Write a manifest under a temporary name, flush it, rename it to ``path``. Raises OSError."""
-    temporary = path.with_name(path.name + ".tmp")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    with temporary.open("xb") as file:
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # for its owner only
+    temporary = Path(name)
+    with open(descriptor, "wb") as file:
         try:
             _write(file, objects, seal)
             file.flush()
@@ -117,22 +116,15 @@ def _members(each: Object) -> dict[str, Any]:
 
 def _parse(line: bytes) -> Object:
     fields = Fields(load(line), "an object").only("path", "type", "size", "sha256", "target", "device")
-    path, kind = _octets(fields, "path"), fields.text("type")
+    path, kind = fields.octets("path"), fields.text("type")
     return Object(
         path,
         kind,
         fields.integer("size", 0, _MAX_SIZE) if "size" in fields else None,
         fields.hexadecimal("sha256", 32, 32) if "sha256" in fields else None,
-        _octets(fields, "target") if "target" in fields else None,
+        fields.octets("target") if "target" in fields else None,
         _device(fields) if "device" in fields else None,
     )
-
-
-def _octets(fields: Fields, name: str) -> bytes:
-    try:
-        return os.fsencode(fields.text(name))
-    except UnicodeEncodeError:
-        raise KeyFileError(f"the member {name!r} is not valid") from None
 
 
 def _device(fields: Fields) -> tuple[int, int]:

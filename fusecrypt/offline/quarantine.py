@@ -13,6 +13,7 @@ from fusecrypt.errors import TreeError
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.files import sync_directory
 from fusecrypt.keys.strictjson import Fields, canonical, load
+from fusecrypt.offline.lower import is_name, refuse_foreign
 
 FORMAT = "fusecrypt-quarantine"
 VERSION = 1
@@ -48,14 +49,17 @@ class Action:
     def parse(cls, line: bytes) -> Action:
         """Raises KeyFileError."""
         fields = Fields(load(line), "a change").only("kind", "path", "ino", "before", "after", "xattr")
-        return cls(
+        action = cls(
             fields.text("kind", f"{HEADER}|{RENAME}|{MOVE}"),
-            os.fsencode(fields.text("path")),
+            fields.octets("path"),
             fields.integer("ino", 0, _MAX),
             fields.hexadecimal("before", 0, 8192),
             fields.hexadecimal("after", 0, 8192),
             bool(fields.integer("xattr", 0, 1)),
         )
+        if action.kind != HEADER and not (is_name(action.before) and is_name(action.after)):
+            raise KeyFileError("a change names what cannot be a name")
+        return action
 
 
 class Quarantine:
@@ -80,6 +84,7 @@ class Quarantine:
         self.actions: list[Action] = []
         head = canonical({"format": FORMAT, "version": VERSION, "tree": tree}) + b"\n"
         try:
+            refuse_foreign(self._fd, path / LOG)
             if new:
                 self._append(head)
                 sync_directory(path.absolute())

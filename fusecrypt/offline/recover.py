@@ -177,6 +177,7 @@ def label(lower: Path) -> str:
     """A name for a tree among several: its user or share."""
     if lower.name == ".Private":
         return lower.parent.name
-    if len(lower.name) > 2 and lower.name.startswith("@") and lower.name.endswith("@"):
-        return lower.name[1:-1]
+    share = lower.name[1:-1]
+    if lower.name == f"@{share}@" and share not in ("", ".", ".."):
+        return share
     return lower.name

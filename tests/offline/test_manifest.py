@@ -252,3 +252,10 @@ def test_a_list_is_written_whole_or_not_at_all(lower: Path, listed: Path) -> Non
         write(listed, failing(), KeySeal(token()))
     assert listed.read_bytes() == before
     assert sorted(os.listdir(listed.parent)) == ["list", "lower"]
+
+
+def test_a_list_is_for_its_owner_and_spares_its_neighbours(tmp_path: Path) -> None:
+    (tmp_path / "list.tmp").write_text("not ours")
+    write(tmp_path / "list", [Object(b"a", "directory")], KeySeal(token()))
+    assert stat.S_IMODE((tmp_path / "list").stat().st_mode) == 0o600
+    assert (tmp_path / "list.tmp").read_text() == "not ours"

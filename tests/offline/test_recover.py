@@ -144,3 +144,10 @@ def test_the_keys_are_wiped(tmp_path: Path) -> None:
     for offer in offers_without_secret(materials(tmp_path)):
         offer.wipe()
         assert {len(each.key) for each in offer.tokens} == {0}
+
+
+def test_no_label_leads_elsewhere() -> None:
+    assert label(Path("/volume/@..@")) == "@..@"
+    assert label(Path("/volume/@.@")) == "@.@"
+    assert label(Path("/volume/@@")) == "@@"
+    assert label(Path("/volume/@photos@")) == "photos"

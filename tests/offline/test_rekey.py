@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -15,13 +16,15 @@ from typing import Any
 import pytest
 
 from fusecrypt.errors import FormatError, FusecryptError, TreeError
+from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.token import FNEK_SALT, AuthToken
 from fusecrypt.native import Secret
 from fusecrypt.offline import rename as renames
 from fusecrypt.offline.headerwrite import undo
 from fusecrypt.offline.journal import Journal, Record
+from fusecrypt.offline.lower import open_directory
 from fusecrypt.offline.rekey import Done, Keys, Rekeying
-from fusecrypt.ondisk.header import parse_header
+from fusecrypt.ondisk.header import Header, parse_header
 from fusecrypt.tree.names import name_codec
 from fusecrypt.tree.policy import NamePolicy, Policy
 from tests import golden
@@ -367,3 +370,85 @@ def test_killed_at_every_step(lower: Path, by: Policy) -> None:
         step += 1
     assert step > 60
     assert phases == {(True, False), (True, True), (False, True)}
+
+
+def test_an_old_key_stays_where_the_new_one_is_wrong(lower: Path, by: Policy) -> None:
+    """A bit that flipped between two runs must not cost the file."""
+    with running(lower) as run:
+        run.undo_interrupted()
+        run.add()
+        path = next(p for p in files(lower) if len(header_of(p).packets) == 2)
+        octets = stored(path)
+        at = octets.index(header_of(path).passphrase_packets[1].wrapped_fek)
+        store(path, octets[:at] + bytes([octets[at] ^ 1]) + octets[at + 1 :])
+        run.drop()
+        assert any("disagree" in left.reason for left in run.done.left)
+    assert {p.signature for p in header_of(path).packets} == {by.content[0].signature, NEW.signature}
+
+
+def stored(path: Path) -> bytes:
+    """The octets that hold a header."""
+    try:
+        return os.getxattr(path, OWN)
+    except OSError:
+        return path.read_bytes()
+
+
+def store(path: Path, octets: bytes) -> None:
+    if len(octets) < 4096:
+        os.setxattr(path, OWN, octets)
+    else:
+        path.write_bytes(octets)
+
+
+def header_of(path: Path) -> Header:
+    return parse_header(stored(path))
+
+
+def test_what_only_has_the_temporary_name_stays(tmp_path: Path) -> None:
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    with opened(lower, replace(policy(), names=None)) as tree:
+        user = User(tree)
+        user.create(os.fsdecode(renames._TEMPORARY), b"not yours")
+        user.symlink(b"target", "link")
+    rekey(lower)
+    with opened(lower, replace(rekeyed(policy()), names=None)) as tree:
+        assert User(tree).read(os.fsdecode(renames._TEMPORARY)) == b"not yours"
+
+
+@pytest.mark.parametrize("contents", [b"my diary without a newline", b"\r\n", b"{}\nmore"])
+def test_a_file_that_is_no_journal_stays(contents: bytes, tmp_path: Path) -> None:
+    diary = tmp_path / "diary"
+    diary.write_bytes(contents)
+    diary.chmod(0o600)
+    with pytest.raises(TreeError):
+        Journal(diary, 1, NEW.sig)
+    assert diary.read_bytes() == contents
+
+
+def test_a_journal_that_others_could_write_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    path.touch()
+    path.chmod(0o622)
+    with pytest.raises(TreeError, match="written by others"):
+        Journal(path, 1, NEW.sig)
+
+
+@pytest.mark.parametrize("path", ["\ud800", "a\0b"])
+def test_a_record_with_a_path_that_is_none(path: str) -> None:
+    record = Record(b"p", 1, 0o600, (0, 0), 0, False, bytes(16)).members()
+    with pytest.raises(KeyFileError):
+        Record.parse(json.dumps({**record, "path": path}).encode())
+
+
+def test_no_path_leads_out_of_a_tree(tmp_path: Path) -> None:
+    (tmp_path / "lower" / "inside").mkdir(parents=True)
+    fd = os.open(tmp_path / "lower", os.O_RDONLY)
+    try:
+        os.close(open_directory(fd, b"inside"))
+        for path in (b"..", b"inside/../..", b"./inside"):
+            with pytest.raises(OSError, match="not a path below"):
+                open_directory(fd, path)
+    finally:
+        os.close(fd)
