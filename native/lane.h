@@ -33,6 +33,9 @@ struct lane_node *lane_by_number(const struct lane_nodes *, uint64_t number);
 struct lane_node *lane_by_identity(const struct lane_nodes *, uint64_t dev, uint64_t ino);
 /* A copy of the record and the name (n octets) goes into the table; NULL without memory. */
 struct lane_node *lane_add(struct lane_nodes *, const fc_record *, const char *name, size_t n);
+/* The same for an object that was found, or made, under a lower name, by its lower inode number. */
+struct lane_node *lane_add_found(fc_lane *, uint64_t parent, const char *lower, const fc_stat *,
+                                 uint64_t lookups);
 /* Take it out and free it; a pin is closed. */
 void lane_drop(struct lane_nodes *, struct lane_node *);
 void lane_drop_all(struct lane_nodes *);

@@ -33,20 +33,7 @@ adopt(fc_lane *lane, uint64_t parent, const char *lower, int fd, fc_stat *st)
         return NULL;
     made->key = lane_initialise(lane, fd, &made->file);
     fc_stat_fd(fd, 0, st);
-    const fc_record record = {
-        .number = st->ino,
-        .dev = st->dev,
-        .ino = st->ino,
-        .parent = parent,
-        .lookups = 1,
-        .shown = -1,
-        .stamp_size = -1,
-        .kind = S_IFREG,
-        .pin = -1,
-        .fd = -1,
-    };
-    struct lane_node *node =
-        made->key && !st->error ? lane_add(&lane->nodes, &record, lower, strlen(lower)) : NULL;
+    struct lane_node *node = made->key && !st->error ? lane_add_found(lane, parent, lower, st, 1) : NULL;
     if (!node) {
         fc_file_key_free(made->key);
         free(made);

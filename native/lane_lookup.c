@@ -68,20 +68,9 @@ enter(fc_lane *lane, uint64_t parent, const char *lower, const fc_stat *st, int6
         if (node->r.parent != parent || strcmp(node->name, lower) != 0)
             return NULL;
     } else {
-        const fc_record made = {
-            .number = st->ino,
-            .dev = st->dev,
-            .ino = st->ino,
-            .parent = parent,
-            .shown = -1,
-            .stamp_size = -1,
-            .kind = st->mode & S_IFMT,
-            .fd = -1,
-            .pin = -1,
-        };
         if (st->ino <= FUSE_ROOT_ID || lane_by_number(&lane->nodes, st->ino))
             return NULL;
-        node = lane_add(&lane->nodes, &made, lower, strlen(lower));
+        node = lane_add_found(lane, parent, lower, st, 0);
         if (!node)
             return NULL;
     }

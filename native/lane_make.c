@@ -15,19 +15,7 @@ adopt(fc_lane *lane, uint64_t parent, int dir_fd, const char *lower, fc_stat *st
     /* With this number known, another object went behind our back. */
     if (lane_by_number(&lane->nodes, st->ino) || lane_by_identity(&lane->nodes, st->dev, st->ino))
         return NULL;
-    const fc_record record = {
-        .number = st->ino,
-        .dev = st->dev,
-        .ino = st->ino,
-        .parent = parent,
-        .lookups = 1,
-        .shown = -1,
-        .stamp_size = -1,
-        .kind = S_IFDIR,
-        .pin = -1,
-        .fd = -1,
-    };
-    return lane_add(&lane->nodes, &record, lower, strlen(lower));
+    return lane_add_found(lane, parent, lower, st, 1);
 }
 
 int

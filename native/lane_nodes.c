@@ -5,6 +5,7 @@
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FEWEST ((size_t)1024)
@@ -87,6 +88,24 @@ lane_add(struct lane_nodes *t, const fc_record *record, const char *name, size_t
     t->count++;
     t->ours++;
     return node;
+}
+
+struct lane_node *
+lane_add_found(fc_lane *lane, uint64_t parent, const char *lower, const fc_stat *st, uint64_t lookups)
+{
+    const fc_record found = {
+        .number = st->ino,
+        .dev = st->dev,
+        .ino = st->ino,
+        .parent = parent,
+        .lookups = lookups,
+        .shown = -1,
+        .stamp_size = -1,
+        .kind = st->mode & S_IFMT,
+        .pin = -1,
+        .fd = -1,
+    };
+    return lane_add(&lane->nodes, &found, lower, strlen(lower));
 }
 
 static void
