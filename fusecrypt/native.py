@@ -27,6 +27,7 @@ PEEK_EMPTY: int = lib.FC_PEEK_EMPTY
 PEEK_ERROR: int = lib.FC_PEEK_ERROR
 
 Buffer = bytes | bytearray | memoryview
+Room = bytearray | memoryview
 
 
 def check(result: int) -> int:
@@ -327,18 +328,18 @@ class FileKey:
         check(lib.fc_extent_iv(self._key, extent, out))
         return bytes(ffi.buffer(out))
 
-    def encrypt_extents(self, first: int, data: Buffer, result: bytearray | None = None) -> bytearray:
+    def encrypt_extents(self, first: int, data: Buffer, result: Room | None = None) -> Room:
         """Whole extents, the first numbered ``first``, into ``result`` of the same length, or a new one.
 
         Raises ValueError if they are not whole, or do not fit.
         """
         return self._extents(lib.fc_extents_encrypt, first, data, result)
 
-    def decrypt_extents(self, first: int, data: Buffer, result: bytearray | None = None) -> bytearray:
+    def decrypt_extents(self, first: int, data: Buffer, result: Room | None = None) -> Room:
         """The reverse of :meth:`encrypt_extents`."""
         return self._extents(lib.fc_extents_decrypt, first, data, result)
 
-    def _extents(self, function: Any, first: int, data: Buffer, result: bytearray | None) -> bytearray:
+    def _extents(self, function: Any, first: int, data: Buffer, result: Room | None) -> Room:
         with ffi.from_buffer("uint8_t[]", data) as source:
             count, rest = divmod(len(source), EXTENT_BYTES)
             if rest:
@@ -491,7 +492,7 @@ def set_engine(name: str) -> None:
     check(lib.fc_set_engine(name.encode()))
 
 
-def raw_cbc(key_bytes: int, decrypt: bool, data: Buffer, result: bytearray, rounds: int) -> None:
+def raw_cbc(key_bytes: int, decrypt: bool, data: Buffer, result: Room, rounds: int) -> None:
     """AES-CBC of whole extents, ``rounds`` times, by ipsec-mb alone: the machine's limit, for measuring.
 
     Key (16, 24 or 32 octets) and IVs are zeros. Raises OSError with ENOTSUP without the library.
