@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -23,6 +24,8 @@ from fusecrypt.mount.config import MountConfig
 from fusecrypt.native import harden_process
 from fusecrypt.tree.resolve import Options, Resolution
 from fusecrypt.tree.survey import Walk
+
+_CAP_DAC_OVERRIDE = 1 << 1
 
 
 @click.command()
@@ -102,7 +105,11 @@ def _check_lock(root_fd: int, lower: str, options: Options) -> None:
 
 
 def fuse_options(options: MountOptions, read_only: bool) -> tuple[str, ...]:
-    """What FUSE gets: permissions checked by the kernel, no set-id programs or devices unless asked for."""
+    """What FUSE gets: no set-id programs or devices unless asked for, and permissions checked by the kernel.
+
+    A mount that root makes for root alone has nobody to check: there the kernel need not ask for a
+    directory's mode again each time something in it has changed.
+    """
     fuse = set(options.fuse)
     if {"suid", "dev"} & fuse and os.geteuid() != 0:
         raise UnsupportedSystemError("only root may mount with suid or dev")
@@ -113,7 +120,16 @@ def fuse_options(options: MountOptions, read_only: bool) -> tuple[str, ...]:
     if read_only:
         fuse.discard("rw")
         fuse.add("ro")
-    return tuple(sorted(fuse | {"default_permissions"}))
+    if "allow_other" in fuse or not _above_permissions():
+        fuse.add("default_permissions")
+    return tuple(sorted(fuse))
+
+
+def _above_permissions() -> bool:
+    """Whether no mode keeps this process out (it is root, and has CAP_DAC_OVERRIDE)."""
+    status = Path("/proc/self/status").read_text()
+    effective = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return os.geteuid() == 0 and effective is not None and bool(int(effective[1], 16) & _CAP_DAC_OVERRIDE)
 
 
 def _description(config: MountConfig, resolution: Resolution) -> dict[str, Any]:

@@ -111,7 +111,7 @@ def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
         tree,
         writeback=not policy.shared,
         remote=is_remote(root_fd),
-        for_others="default_permissions" in config.options,
+        kernel_checks="default_permissions" in config.options,
     )
     negotiation = Negotiation(mount_device(config.lower, config.mountpoint, config.options))
     mounted = mount_on(config.mountpoint)

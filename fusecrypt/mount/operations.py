@@ -40,11 +40,9 @@ class Operations(pyfuse3.Operations):
     supports_dot_lookup = False
 
     def __init__(
-        self, tree: Tree, *, writeback: bool = True, remote: bool = False, for_others: bool = True
+        self, tree: Tree, *, writeback: bool = True, remote: bool = False, kernel_checks: bool = True
     ) -> None:
-        """``for_others``: several users have access, and the kernel checks their rights. Otherwise the lower
-        file system does that, whose only user is ours: the kernel need not ask for a directory's mode each
-        time something in it has changed.
+        """``kernel_checks``: the kernel checks permissions, ACLs among them. Otherwise nobody needs to.
         ``remote``: the lower file system is slow, and may report a failed write only at close.
         Without ``writeback`` the kernel takes size and times from below, which others may write too.
 
@@ -53,7 +51,7 @@ class Operations(pyfuse3.Operations):
         super().__init__()
         self.before_waiting: Callable[[], None] = lambda: None
         self.enable_writeback_cache = writeback and not tree.policy.read_only
-        self.enable_acl = for_others
+        self.enable_acl = kernel_checks
         self._replies = Replies(owns_sizes=self.enable_writeback_cache)
         self._attributes = self._replies.attributes
         self.tree = tree
@@ -139,6 +137,7 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def access(self, inode: int, mode: int, ctx: pyfuse3.RequestContext) -> bool:
+        """Asked for access() and chdir() only, and only where the kernel does not check."""
         return self.tree.may(self._node(inode), mode)
 
     # Extended attributes
@@ -155,6 +154,8 @@ class Operations(pyfuse3.Operations):
     @handler
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         tree_attributes.set_xattr(self.tree, self._node(inode), name, value)
+        if not self.enable_acl:  # then the kernel does not know that an ACL may change the mode
+            pyfuse3.invalidate_inode(inode, attr_only=True)
 
     @handler
     def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:

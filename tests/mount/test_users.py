@@ -210,6 +210,32 @@ def test_without_allow_other(open_tmp_path: Path) -> None:
             ALICE.does("os.listdir('.')", mount.path)
 
 
+def checks_in_kernel(mount: Mount) -> bool:
+    lines = Path("/proc/self/mounts").read_text().splitlines()
+    return "default_permissions" in next(line for line in lines if f" {mount.path} " in line)
+
+
+def test_root_alone(open_tmp_path: Path) -> None:
+    """There is nobody to check, but access() still knows what is no program."""
+    with mounted(open_tmp_path / "lower") as mount:
+        assert not checks_in_kernel(mount)
+        path = mount.path / "f"
+        path.write_text("mine")
+        path.chmod(0)
+        assert path.read_text() == "mine"
+        assert (os.access(path, os.R_OK | os.W_OK), os.access(path, os.X_OK)) == (True, False)
+        path.chmod(0o100)
+        assert os.access(path, os.X_OK)
+        subprocess.run(["setfacl", "-m", "u:1002:r", path], check=True)
+        assert "user:1002:r--" in subprocess.check_output(["getfacl", "-cpn", path], text=True)
+        assert mode(path) == 0o140  # the group's bits are the mask
+
+
+def test_root_may_have_permissions_checked(open_tmp_path: Path) -> None:
+    with mounted(open_tmp_path / "lower", "-o", "default_permissions") as mount:
+        assert checks_in_kernel(mount)
+
+
 @pytest.fixture(scope="module")
 def program(open_directory: Path) -> Iterator[Path]:
     """The program where every user reaches it."""
@@ -238,6 +264,7 @@ def own(open_tmp_path: Path, program: Path, fuse_for_all: None) -> Iterator[Moun
 
 def test_own_mount(own: Mount) -> None:
     up = own.path
+    assert checks_in_kernel(own)
     NOBODY.does("Path('f').write_text('mine')", up, umask=0o077)
     assert NOBODY.does("Path('f').read_text()", up) == "mine"
     assert NOBODY.does("os.stat('f').st_uid", up) == NOBODY.uid
