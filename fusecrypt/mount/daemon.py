@@ -72,9 +72,9 @@ def main(arguments: list[str]) -> int:
 def _prepare_process(config: MountConfig) -> None:
     os.umask(0)
     os.chdir("/")
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE):  # the kernel keeps callers to their own
+        hard = resource.getrlimit(limit)[1]
+        resource.setrlimit(limit, (hard, hard))
     _set_up_log(config)
     if not native.memory_locked():
         log.info("key memory is not locked: raise the memory lock limit (ulimit -l) to keep it out of swap")

@@ -259,17 +259,28 @@ class EncryptedFile(LowerFile):
 
     def _fill(self, key: FileKey, until: int) -> int:
         """Back the octets from the size to ``until`` with encrypted zeros; the size stays."""
-        self._check_room(until - self._size)
+        self._check_room(until)
         backed = self._size
         while backed < until:
             backed = key.fill(self.fd, self._data_offset, backed, until, FILL_BUDGET)
         return backed
 
-    def _check_room(self, gap: int) -> None:
-        """Refuse a gap that cannot fit before filling the disk with it: the format has no holes."""
+    def _check_room(self, size: int) -> None:
+        """Refuse a size that cannot fit before filling the disk with it: the format has no holes.
+
+        Raises OSError: EFBIG if the lower file system could not hold it when empty, or has no files of that
+        size, ENOSPC if it has not the room now.
+        """
+        gap = size - self._size
         if gap <= FILL_BUDGET:
             return
         room = os.fstatvfs(self.fd)
+        if room.f_blocks and size > room.f_blocks * room.f_frsize:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        try:
+            os.lseek(self.fd, lower_size(size, self._data_offset), os.SEEK_SET)  # nothing goes by the position
+        except OSError:  # EINVAL: no file here has an octet there
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from None
         if room.f_blocks and gap // EXTENT * EXTENT > room.f_bfree * room.f_frsize:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -224,23 +225,67 @@ def test_positions_that_no_file_has(user: User, at: int) -> None:
 
 
 @pytest.mark.parametrize("size", [2**40 * 9, 2**60, MAX_SIZE])
-def test_an_extension_that_cannot_fit_does_not_fill_the_disk(user: User, size: int) -> None:
+def test_an_extension_that_can_never_fit_is_too_large(user: User, size: int) -> None:
     user.create("a", b"abc")
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="File too large"):
         user.truncate("a", size)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="File too large"):
         user.write("a", size - 1, b"x")
     check(user, "a", b"abc")
+
+
+@contextmanager
+def file_system(path: Path, *words: str | Path) -> Iterator[Path]:
+    """A lower file system of the test's own; ``words`` are those for mount(8) before the mount point."""
+    path.mkdir()
+    subprocess.run(["mount", *words, path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
+
+
+def test_an_extension_that_does_not_fit_now_does_not_fill_the_disk(tmp_path: Path) -> None:
+    with file_system(tmp_path / "disk", "-t", "tmpfs", "-o", "size=64m", "disk") as disk:
+        (disk / "taken").write_bytes(bytes(32 << 20))
+        (disk / "lower").mkdir()
+        with opened(disk / "lower", policy()) as tree:
+            user = User(tree)
+            user.create("a", b"abc")
+            with pytest.raises(OSError, match="No space left"):
+                user.truncate("a", 48 << 20)
+            with pytest.raises(OSError, match="No space left"):
+                user.write("a", 48 << 20, b"x")
+            check(user, "a", b"abc")
+            with pytest.raises(OSError, match="File too large"):
+                user.truncate("a", 65 << 20)
+
+
+def test_a_size_that_no_lower_file_has_is_too_large(tmp_path: Path) -> None:
+    """ext4 with small blocks and no extents: 16 GiB are the most, and there is room for more."""
+    image, size = tmp_path / "image", 18 << 30
+    with image.open("wb") as file:
+        file.truncate(20 << 30)
+    features = "^has_journal,^extent,^huge_file,^64bit,uninit_bg"
+    subprocess.run(["mkfs.ext4", "-q", "-O", features, "-b", "1024", "-N", "2048", image], check=True)
+    with (
+        file_system(tmp_path / "disk", "-t", "ext4", "-o", "loop", image) as disk,
+        opened(disk, policy()) as tree,
+    ):
+        user = User(tree)
+        user.create("a", b"abc")
+        with pytest.raises(OSError, match="File too large"):
+            user.truncate("a", size)
+        with pytest.raises(OSError, match="File too large"):
+            user.write("a", size, b"x")
+        check(user, "a", b"abc")
 
 
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A lower file system of 1 MiB."""
-    path = tmp_path / "small"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "small", path], check=True)
-    yield path
-    subprocess.run(["umount", path], check=True)
+    with file_system(tmp_path / "small", "-t", "tmpfs", "-o", "size=1m", "small") as path:
+        yield path
 
 
 def no_space(caught: pytest.ExceptionInfo[OSError]) -> bool:
