@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -197,11 +198,26 @@ lane_setattr(struct lane_request *q)
 
 /* ---- Extended attributes -------------------------------------------------------------------------- */
 
+/* Whether a lower name has no such attribute: most are asked for in vain, and that is found out at once. */
+static int
+lacks_xattr(fc_lane *lane, const struct lane_node *node, const char *name)
+{
+    char path[64 + NAME_MAX];
+    const int by_name = !node->theirs && node->r.pin < 0 && !node->file;
+    int dir_fd = by_name ? lane_directory_fd(lane, node->r.parent) : -1;
+    if (dir_fd < 0)
+        return 0;
+    snprintf(path, sizeof path, "/proc/self/fd/%d/%s", dir_fd, node->name);
+    return lgetxattr(path, name, NULL, 0) < 0 && errno == ENODATA;
+}
+
 /* A value into the lane's buffer; octets, or -errno. -ESTALE where the object is not at hand. */
 static ssize_t
 read_xattr(fc_lane *lane, const struct lane_node *node, const char *name)
 {
     char path[64];
+    if (lacks_xattr(lane, node, name))
+        return -ENODATA;
     int held, fd = descriptor_of(lane, node, &held);
     if (fd < 0)
         return -ESTALE;
