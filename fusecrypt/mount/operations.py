@@ -19,7 +19,7 @@ from fusecrypt.lane import Lane
 from fusecrypt.mount.gate import Gates
 from fusecrypt.mount.handles import DirectoryHandle, FileHandle, Handles
 from fusecrypt.mount.replies import CACHE_SECONDS, Replies, async_handler, dot, handler
-from fusecrypt.mount.setattr import SetAttributes, clear_set_id
+from fusecrypt.mount.setattr import SetAttributes, clear_set_id, take_setgid_from_others
 from fusecrypt.tree import attributes as tree_attributes
 from fusecrypt.tree import changes
 from fusecrypt.tree.nodes import Node, stale
@@ -153,7 +153,10 @@ class Operations(pyfuse3.Operations):
 
     @handler
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
-        tree_attributes.set_xattr(self.tree, self._node(inode), name, value)
+        node = self._node(inode)
+        tree_attributes.set_xattr(self.tree, node, name, value)
+        if name == b"system.posix_acl_access" and self._for_others:
+            take_setgid_from_others(self.tree, node, ctx)
         if not self.enable_acl:  # then the kernel does not know that an ACL may change the mode
             pyfuse3.invalidate_inode(inode, attr_only=True)
 

@@ -35,6 +35,22 @@ def clear_set_id(fd: int) -> bool:
     return True
 
 
+def take_setgid_from_others(tree: Tree, node: Node, ctx: pyfuse3.RequestContext) -> None:
+    """After a new ACL, which sets the mode too: setgid is for members of the group. Raises OSError.
+
+    The kernel sees to that for chmod, but passes an ACL on as it is.
+    """
+    st = tree.stat(node).stat
+    if ctx.uid == 0 or not st.mode & stat.S_ISGID or st.gid == ctx.gid:
+        return
+    try:
+        member = st.gid in pyfuse3.get_sup_groups(ctx.pid)
+    except OSError:  # of another PID namespace, or gone
+        member = False
+    if not member:
+        attributes.change_mode(tree, node, st.mode & ~stat.S_ISGID)
+
+
 class SetAttributes:
     """One setattr request, but for the size."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +173,18 @@ def test_setgid_is_for_members(common: Path) -> None:
     os.chown(common / "f", 1000, 5000)
     ALICE.does("os.chmod('f', 0o2755)", common)
     assert mode(common / "f") == 0o2755
+
+
+@pytest.mark.parametrize("make", ["os.open('o', os.O_CREAT)", "os.mkdir('o')"], ids=["file", "directory"])
+def test_an_acl_from_outside_the_group_takes_setgid_away(common: Path, make: str) -> None:
+    """As chmod does: the mode that comes with it is the caller's."""
+    acl = struct.pack("<I" + 3 * "HHI", 2, 1, 7, 0xFFFFFFFF, 4, 7, 0xFFFFFFFF, 0x20, 7, 0xFFFFFFFF)
+    ALICE.does(make, common)
+    os.chown(common / "o", 1000, 5000)
+    for user, expected in ((ALICE, 0o2777), (User(1000, 5000), 0o2777), (User(1000, 1000), 0o777)):
+        os.chmod(common / "o", 0o2755)
+        user.does(f"os.setxattr('o', 'system.posix_acl_access', {acl!r})", common)
+        assert mode(common / "o") == expected, user
 
 
 def test_file_capabilities_go_with_a_write(common: Path) -> None:
