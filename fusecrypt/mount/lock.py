@@ -16,7 +16,9 @@ from fusecrypt.errors import TreeError
 from fusecrypt.mount.mounts import FSTYPE, mount_table
 
 _PATIENCE = 2.0
-"""Seconds for a daemon to end whose mount was taken down a moment ago."""
+"""Seconds for a mount to be taken down that still shows."""
+_ENDING = 10.0
+"""Seconds for a daemon to end whose mount is gone: it may have much to close, on a busy machine."""
 _PAUSE = 0.02
 
 
@@ -26,11 +28,13 @@ def hold(root_fd: int, lower: str, shared: bool) -> None:
     Raises TreeError if another mount stands in the way, OSError (ENOLCK, EOPNOTSUPP …) where the lower file
     system has no such locks. ``lower`` is the path for the message.
     """
-    deadline = time.monotonic() + _PATIENCE
+    begun = time.monotonic()
     while not _try(root_fd, shared):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - begun
+        places = _mounted_on(lower) if waited > _PATIENCE else []
+        if places or waited > _ENDING:
             hint = "use `--shared` on both mounts, or `-o ro` on this one"
-            raise TreeError(f"{lower} is in use for writing already{_holder(root_fd, lower)}", hint)
+            raise TreeError(f"{lower} is in use for writing already{_holder(root_fd, places)}", hint)
         time.sleep(_PAUSE)
 
 
@@ -57,10 +61,13 @@ def _try(root_fd: int, shared: bool) -> bool:
     return True
 
 
-def _holder(root_fd: int, lower: str) -> str:
+def _mounted_on(lower: str) -> list[str]:
+    return [m.path for m in mount_table() if m.fstype == FSTYPE and m.source == lower]
+
+
+def _holder(root_fd: int, places: list[str]) -> str:
     """Who has the lock, as far as the kernel tells us."""
     process = _process(root_fd)
-    places = [m.path for m in mount_table() if m.fstype == FSTYPE and m.source == lower]
     mounted = f" (mounted on {', '.join(places)})" if places else ""
     return (f" by process {process}" if process else "") + mounted
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def root(tmp_path: Path) -> Iterator[int]:
 @pytest.fixture
 def other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(lock, "_PATIENCE", 0.05)
+    monkeypatch.setattr(lock, "_ENDING", 0.3)
     fd = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     yield fd
     os.close(fd)
@@ -60,3 +62,21 @@ def test_it_waits_for_one_that_ends(root: int, other: int, monkeypatch: pytest.M
     lock.hold(root, "/lower", shared=False)
     monkeypatch.setattr("time.sleep", lambda seconds: fcntl.flock(root, fcntl.LOCK_UN))
     lock.hold(other, "/lower", shared=False)
+
+
+@pytest.mark.parametrize("shows", [False, True])
+def test_a_daemon_whose_mount_is_gone_is_given_longer(
+    root: int, other: int, monkeypatch: pytest.MonkeyPatch, shows: bool
+) -> None:
+    monkeypatch.setattr(lock, "_mounted_on", lambda lower: ["/mnt"] if shows else [])
+    lock.hold(root, "/lower", shared=False)
+    release = threading.Timer(0.15, fcntl.flock, (root, fcntl.LOCK_UN))
+    release.start()
+    try:
+        if shows:
+            with pytest.raises(TreeError, match=r"mounted on /mnt"):
+                lock.hold(other, "/lower", shared=False)
+        else:
+            lock.hold(other, "/lower", shared=False)
+    finally:
+        release.join()
