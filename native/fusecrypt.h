@@ -227,6 +227,7 @@ typedef struct {
     const fc_names *names; /* NULL: names are plain */
     int32_t simple;        /* 0: leave every request to the caller (passthrough, encrypted view) */
     int32_t read_only;
+    int32_t quiet;      /* reading leaves access times below alone */
     int32_t owns_sizes; /* the kernel believes no size but its own (write-back caching) */
     int32_t remote;     /* the lower file system is slow: what it cannot promise to have in memory is left */
     uint64_t valid_ns;  /* how long the kernel may keep names and attributes */

@@ -10,12 +10,14 @@
 
 /* A new lower file; the lower file system lets a default ACL take the umask's place. */
 static int
-create_lower(int dir_fd, const char *lower, const struct fuse_create_in *in)
+create_lower(const fc_lane *lane, int dir_fd, const char *lower, const struct fuse_create_in *in)
 {
     mode_t before = umask(in->umask & 0777);
     int flags = O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     int fd = openat(dir_fd, lower, flags, in->mode & 07777);
     umask(before);
+    if (fd >= 0 && lane->config.quiet)
+        fcntl(fd, F_SETFL, O_NOATIME); /* not on opening, which would leave the file where it is refused */
     return fd;
 }
 
@@ -64,7 +66,7 @@ lane_create(struct lane_request *q)
     if (!name || !lane->may_create || !lane_stays_ours(q) || lane_lower_name(lane, name, lower) < 0)
         return LANE_PASS;
     int dir_fd = lane_directory_fd(lane, q->in->nodeid);
-    int fd = dir_fd < 0 ? -1 : create_lower(dir_fd, lower, in);
+    int fd = dir_fd < 0 ? -1 : create_lower(lane, dir_fd, lower, in);
     if (fd < 0)
         return LANE_PASS;
     fc_stat st;

@@ -45,7 +45,7 @@ lane_is(const struct lane_node *node, uint64_t dev, uint64_t ino, uint32_t mode)
 int
 lane_open_lower(const fc_lane *lane, int dir_fd, const char *name, int flags)
 {
-    return lane->config.read_only ? fc_open_quietly(dir_fd, name, flags) : openat(dir_fd, name, flags);
+    return lane->config.quiet ? fc_open_quietly(dir_fd, name, flags) : openat(dir_fd, name, flags);
 }
 
 /* Remember an open directory of ours; the one that was opened longest ago is closed for it. */

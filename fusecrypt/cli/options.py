@@ -42,6 +42,7 @@ class MountOptions:
         return Options(
             signatures=tuple(self.signatures),
             read_only="ro" in self.fuse,
+            noatime="noatime" in self.fuse,
             **self.tree,  # type: ignore[arg-type]
         )
 

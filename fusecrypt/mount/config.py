@@ -59,6 +59,7 @@ def send(connection: socket.socket, config: MountConfig, root_fd: int, ready_fd:
             "encrypted_view": policy.encrypted_view,
             "read_only": policy.read_only,
             "shared": policy.shared,
+            "noatime": policy.noatime,
         }
     )
     key_fd = export_memory([token.key for token in tokens])
@@ -101,6 +102,7 @@ def receive(connection: socket.socket) -> tuple[MountConfig, int, int] | None:
         encrypted_view=data["encrypted_view"],
         read_only=data["read_only"],
         shared=data["shared"],
+        noatime=data["noatime"],
     )
     config = MountConfig(
         data["lower"],

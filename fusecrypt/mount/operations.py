@@ -59,6 +59,7 @@ class Operations(pyfuse3.Operations):
             tree.codec.native,
             simple=tree.policy.simple,
             read_only=tree.policy.read_only,
+            quiet=tree.policy.quiet,
             owns_sizes=self.enable_writeback_cache,
             remote=remote,
             valid=CACHE_SECONDS,

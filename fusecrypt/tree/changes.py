@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
 from contextlib import suppress
@@ -43,7 +44,11 @@ def _create_lower(tree: Tree, parent: Node, name: bytes, mode: int) -> tuple[int
     lower = tree.codec.encode(name)
     dir_fd = tree.directories.fd(parent)
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.open(lower, flags, mode & 0o7777, dir_fd=dir_fd), dir_fd, lower
+    fd = os.open(lower, flags, mode & 0o7777, dir_fd=dir_fd)
+    if tree.policy.quiet:
+        with suppress(OSError):  # not on opening, which would leave the file where it is refused
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_NOATIME)
+    return fd, dir_fd, lower
 
 
 def _give_file(fd: int, dir_fd: int, owner: Owner | None) -> None:

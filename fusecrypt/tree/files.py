@@ -277,8 +277,8 @@ class EncryptedFile(LowerFile):
         room = os.fstatvfs(self.fd)
         if room.f_blocks and size > room.f_blocks * room.f_frsize:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
-        try:
-            os.lseek(self.fd, lower_size(size, self._data_offset), os.SEEK_SET)  # nothing goes by the position
+        try:  # nothing goes by the position
+            os.lseek(self.fd, lower_size(size, self._data_offset), os.SEEK_SET)
         except OSError:  # EINVAL: no file here has an octet there
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from None
         if room.f_blocks and gap // EXTENT * EXTENT > room.f_bfree * room.f_frsize:

@@ -22,7 +22,7 @@ class Policy:
 
     ``content`` are the tokens that every new file is encrypted for, in the order of the packets;
     ``others`` may open existing files. ``names`` is None where names are plain. ``shared``: others write
-    the lower tree too.
+    the lower tree too. ``noatime``: reading leaves access times below alone.
     """
 
     content: tuple[AuthToken, ...]
@@ -34,6 +34,12 @@ class Policy:
     encrypted_view: bool = False
     read_only: bool = False
     shared: bool = False
+    noatime: bool = False
+
+    @property
+    def quiet(self) -> bool:
+        """Whether reading leaves no trace below."""
+        return self.read_only or self.noatime
 
     @property
     def simple(self) -> bool:

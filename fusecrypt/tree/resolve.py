@@ -54,6 +54,7 @@ class Options:
     mount_auth_tok_only: bool = False
     read_only: bool = False
     shared: bool = False
+    noatime: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def resolve(steps: Iterator[Survey], candidates: Sequence[Candidates], options: 
         encrypted_view=options.encrypted_view,
         read_only=options.read_only or options.encrypted_view,
         shared=options.shared,
+        noatime=options.noatime,
     )
     return Resolution(policy, new, _remarks(new, profile, policy))
 

@@ -181,7 +181,7 @@ class Tree:
         """A new descriptor of the lower object, checked to be this one. Raises OSError (ESTALE)."""
         if node.pin >= 0:
             return os.open(by_descriptor(node.pin), flags | os.O_NONBLOCK | os.O_CLOEXEC)
-        open_ = open_quietly if self.policy.read_only else os.open
+        open_ = open_quietly if self.policy.quiet else os.open
         if node is self.root:
             return open_(b".", flags | os.O_CLOEXEC, dir_fd=self.root_fd)
         if node.parent is None:

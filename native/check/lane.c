@@ -8,7 +8,7 @@
 
 #define EXTENT ((size_t)FC_EXTENT)
 
-static const fc_lane_config reading = {.simple = 1, .read_only = 1, .valid_ns = 1000000000};
+static const fc_lane_config reading = {.simple = 1, .read_only = 1, .quiet = 1, .valid_ns = 1000000000};
 
 /* ---- Data --------------------------------------------------------------------------------------- */
 

@@ -196,6 +196,38 @@ def test_passthrough(tmp_path: Path) -> None:
     assert b"encrypted" not in (lower / "new").read_bytes()
 
 
+@pytest.mark.parametrize("noatime", [True, False])
+def test_access_times_are_left_alone_on_request(tmp_path: Path, noatime: bool) -> None:
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "strictatime", "fusecrypt-test", lower], check=True)
+    try:
+        with mounted(lower, "-o", "noatime" if noatime else "relatime", path=tmp_path / "up") as mount:
+            for name in ("first", "second"):  # the first one in a directory goes another way
+                with (mount.path / name).open("w+b", buffering=0) as file:
+                    file.write(b"x" * 5000)
+                    os.fsync(file.fileno())
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                    os.utime(file.fileno(), (5, 5))
+                    assert os.pread(file.fileno(), 10, 0) == b"x" * 10
+                    assert (below(lower, file.fileno()).st_atime == 5) == noatime
+                os.utime(mount.path / name, (5, 5))
+                assert (mount.path / name).read_bytes() == b"x" * 5000
+                assert (below(lower, mount.path / name).st_atime == 5) == noatime
+            os.utime(mount.path, (5, 5))
+            assert len(os.listdir(mount.path)) == 2
+            assert (lower.stat().st_atime == 5) == noatime
+    finally:
+        subprocess.run(["umount", lower], check=True)
+
+
+def below(lower: Path, what: int | Path) -> os.stat_result:
+    """The lower object of one seen above: inode numbers are the same."""
+    number = os.stat(what).st_ino
+    with os.scandir(lower) as entries:
+        return next(entry.stat() for entry in entries if entry.inode() == number)
+
+
 def test_fuse_options(tmp_path: Path) -> None:
     with mounted(tmp_path / "lower", "-o", "noexec,noatime,allow_other") as mount:
         line = next(x for x in Path("/proc/self/mounts").read_text().splitlines() if str(mount.path) in x)

@@ -18,7 +18,8 @@ PLAIN = policy(names=False)
 
 
 def with_lane(user: User) -> Lane:
-    lane = Lane(None, simple=True, read_only=False, owns_sizes=True, remote=False, valid=1.0)
+    modes = {"simple": True, "read_only": False, "quiet": False, "owns_sizes": True, "remote": False}
+    lane = Lane(None, valid=1.0, **modes)
     user.tree.use_lane(lane)
     return lane
 

@@ -21,7 +21,8 @@ _BAD = os.strerror(errno.EBADF)
 
 @pytest.fixture
 def lane() -> Lane:
-    return Lane(None, simple=True, read_only=False, owns_sizes=True, remote=False, valid=1.0)
+    modes = {"simple": True, "read_only": False, "quiet": False, "owns_sizes": True, "remote": False}
+    return Lane(None, valid=1.0, **modes)
 
 
 @pytest.fixture

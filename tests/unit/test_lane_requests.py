@@ -23,7 +23,8 @@ class Kernel:
     """The other end of a device, and a lane over a lower directory."""
 
     def __init__(self, lower: Path) -> None:
-        self.lane = Lane(None, simple=True, read_only=False, owns_sizes=True, remote=False, valid=1.0)
+        modes = {"simple": True, "read_only": False, "quiet": False, "owns_sizes": True, "remote": False}
+        self.lane = Lane(None, valid=1.0, **modes)
         self._socket, self._device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._device.setblocking(False)
         self._socket.setblocking(False)
