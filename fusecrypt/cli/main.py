@@ -47,9 +47,14 @@ def fusecrypt() -> None:
 
 
 def main() -> None:
-    """Run the command line and exit with a documented status; expected failures show no traceback."""
+    """Run the command line and exit with a documented status."""
+    sys.exit(run(fusecrypt))
+
+
+def run(command: click.Command, name: str | None = None) -> int:
+    """Run a command line and return its exit status; expected failures show no traceback."""
     try:
-        status = fusecrypt.main(standalone_mode=False)
+        status = command.main(prog_name=name, standalone_mode=False)
     except FusecryptError as error:
         say(str(error))
         if error.hint:
@@ -68,4 +73,4 @@ def main() -> None:
         what = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
         say(f"{what}{error.strerror}")
         status = 1
-    sys.exit(status if isinstance(status, int) else 0)
+    return status if isinstance(status, int) else 0

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fusecrypt.errors import UsageError
 from fusecrypt.tree.resolve import Options
 
-_FUSE_FLAGS = frozenset(
+KERNEL_FLAGS = frozenset(
     (
-        "ro rw allow_other auto_unmount suid nosuid dev nodev exec noexec atime noatime relatime "
-        "norelatime strictatime diratime nodiratime sync async dirsync default_permissions"
+        "ro rw suid nosuid dev nodev exec noexec atime noatime relatime norelatime strictatime diratime "
+        "nodiratime sync async dirsync"
     ).split()
 )
+"""What the kernel itself knows of every mount, and can change while it stands."""
+_FUSE_FLAGS = KERNEL_FLAGS | {"allow_other", "auto_unmount", "default_permissions"}
 _IGNORED = frozenset(
     (
         "no_sig_cache verbose no_prompt defaults auto noauto user nouser users nousers owner group nofail "
@@ -22,6 +25,7 @@ _IGNORED = frozenset(
 )
 _IGNORED_PREFIXES = ("verbosity=", "x-", "X-", "comment=", "uhelper=")
 _BOOLEANS = {"y": True, "yes": True, "n": False, "no": False, "": True}
+_PIECE = re.compile(r'(?:"[^"]*"|[^,])+')
 _SECRET_OPTIONS = ("passphrase_passwd", "passwd")
 
 
@@ -50,10 +54,25 @@ class MountOptions:
 def parse(words: Iterable[str]) -> MountOptions:
     """Parse any number of -o arguments. Raises UsageError for what is unknown or must not be there."""
     options = MountOptions()
-    for word in words:
-        for item in filter(None, word.split(",")):
-            _take(options, item)
+    for item in split(words):
+        _take(options, item)
     return options
+
+
+def split(words: Iterable[str]) -> list[str]:
+    """The single options in -o arguments; double quotes, which go, keep commas together as in fstab."""
+    pieces = (piece for word in words for piece in _PIECE.findall(word))
+    return [item for piece in pieces if (item := piece.replace('"', ""))]
+
+
+def is_known(item: str) -> bool:
+    """Whether this is an option that means something, or nothing, but is no mistake."""
+    name = item.partition("=")[0]
+    return item in _FUSE_FLAGS or name in {*_SECRET_OPTIONS, "key", *_TREE} or _is_ignored(item)
+
+
+def _is_ignored(item: str) -> bool:
+    return item in _IGNORED or item.startswith(_IGNORED_PREFIXES)
 
 
 def _take(options: MountOptions, item: str) -> None:
@@ -66,7 +85,7 @@ def _take(options: MountOptions, item: str) -> None:
         _take_key(options, value)
     elif name in _TREE:
         _TREE[name](options, name, value)
-    elif item not in _IGNORED and not item.startswith(_IGNORED_PREFIXES):
+    elif not _is_ignored(item):
         raise UsageError(f"unknown mount option {item!r}", "see `fusecrypt mount --help`")
 
 
