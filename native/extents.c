@@ -63,30 +63,88 @@ run(const fc_file_key *key, struct fc_ipsec *ipsec, enum fc_direction direction,
     return error;
 }
 
+/* A run of extents that lies in pieces, to be done in shares of so many. */
+struct work {
+    const fc_file_key *key;
+    enum fc_direction direction;
+    uint64_t first;
+    const struct fc_piece *pieces;
+    size_t total, share;
+};
+
+static size_t
+least(size_t a, size_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Where `count` extents are, the `from`th of all and those after it. */
+static void
+gather(const struct work *w, size_t from, size_t count, struct batch *b)
+{
+    b->count = 0;
+    for (const struct fc_piece *piece = w->pieces; b->count < count; piece++) {
+        size_t skip = least(from, piece->count);
+        from -= skip;
+        for (size_t i = skip; i < piece->count && b->count < count; i++, b->count++) {
+            b->in[b->count] = piece->in + i * FC_EXTENT;
+            b->out[b->count] = piece->out + i * FC_EXTENT;
+        }
+    }
+}
+
+static int
+run_part(const struct work *w, size_t from, size_t count)
+{
+    struct fc_ipsec *ipsec = bulk_engine(&w->key->cipher);
+    struct batch b;
+    int error = 0;
+    for (size_t end = from + count; from < end && !error; from += b.count) {
+        gather(w, from, least(end - from, FC_BATCH), &b);
+        error = run(w->key, ipsec, w->direction, w->first + from, &b);
+    }
+    return error;
+}
+
+static int
+run_share(void *arg, size_t share)
+{
+    const struct work *w = arg;
+    size_t from = share * w->share;
+    return run_part(w, from, least(w->share, w->total - from));
+}
+
+/*
+ * How many extents are worth another core: what takes several times as long as waking it. On two cores the
+ * bulk engine leaves the other one to whoever waits for the result.
+ */
+static size_t
+share_of(const struct fc_cipher *c, size_t total)
+{
+    int bulk = bulk_engine(c) != NULL;
+    size_t smallest = bulk ? FC_BATCH : 16;
+    if (total < 2 * smallest)
+        return total;
+    size_t width = fc_spread_width();
+    if (width <= 1 + (size_t)bulk)
+        return total;
+    size_t shares = least(width, total / smallest);
+    return (total + shares - 1) / shares;
+}
+
 int
 fc_pieces(const fc_file_key *key, enum fc_direction direction, uint64_t first, const struct fc_piece *pieces,
           size_t n)
 {
     if (key->cipher.serial == 0)
         return -ENOKEY;
-    struct fc_ipsec *ipsec = bulk_engine(&key->cipher);
-    struct batch b;
-    b.count = 0;
-    for (size_t p = 0; p < n; p++) {
-        for (size_t i = 0; i < pieces[p].count; i++) {
-            if (b.count == FC_BATCH) {
-                int error = run(key, ipsec, direction, first, &b);
-                if (error)
-                    return error;
-                first += b.count;
-                b.count = 0;
-            }
-            b.in[b.count] = pieces[p].in + i * FC_EXTENT;
-            b.out[b.count] = pieces[p].out + i * FC_EXTENT;
-            b.count++;
-        }
-    }
-    return b.count ? run(key, ipsec, direction, first, &b) : 0;
+    struct work w = {.key = key, .direction = direction, .first = first, .pieces = pieces};
+    for (size_t p = 0; p < n; p++)
+        w.total += pieces[p].count;
+    w.share = share_of(&key->cipher, w.total);
+    if (w.share == w.total)
+        return run_part(&w, 0, w.total);
+    return fc_spread((w.total + w.share - 1) / w.share, run_share, &w);
 }
 
 int

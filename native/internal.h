@@ -34,7 +34,7 @@ struct fc_thread {
 
 /* NULL without memory. */
 struct fc_thread *fc_thread(void);
-/* FC_WINDOW + 2 extents, page-aligned, or NULL. The last two are meant for plaintext. */
+/* FC_WINDOW + 2 extents, or NULL. The last two are meant for plaintext. */
 uint8_t *fc_scratch(void);
 /* Prepare libgcrypt; to be called before its first use, cheap afterwards. */
 void fc_library(void);
@@ -86,6 +86,13 @@ struct fc_ipsec *fc_ipsec(struct fc_thread *);
 int fc_ipsec_cbc(struct fc_ipsec *, const struct fc_cipher *, enum fc_direction, const uint8_t (*iv)[16],
                  const uint8_t *const *in, uint8_t *const *out, size_t count);
 void fc_ipsec_free(struct fc_ipsec *);
+
+/* ---- spread.c: work on several cores at once --------------------------------------------------- */
+
+/* How many shares can be worked on at the same time; 1 on a single core. */
+size_t fc_spread_width(void);
+/* Do every share, each by one call, and return the first error. One caller at a time has helpers. */
+int fc_spread(size_t shares, int (*run)(void *arg, size_t share), void *arg);
 
 /* ---- extents.c -------------------------------------------------------------------------------- */
 

@@ -1,8 +1,11 @@
 /* Many threads with the same key: the same octets, nothing leaked when they end. */
 #include "check.h"
+#include "internal.h"
 
 #include <pthread.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #define THREADS 8
 #define EXTENTS 20
@@ -68,6 +71,67 @@ together(struct work *w)
     fc_names_free(w->names);
 }
 
+/* ---- A large request on several cores ----------------------------------------------------------- */
+
+#define MANY (2 * FC_BATCH + 45)
+
+/* Many extents in one call are what they are one by one. */
+static void *
+many(void *p)
+{
+    const struct work *w = p;
+    uint8_t *in = malloc((size_t)MANY * FC_EXTENT), *out = malloc((size_t)MANY * FC_EXTENT);
+    uint8_t one[FC_EXTENT];
+    EXPECT(in && out, "memory");
+    for (size_t i = 0; i < MANY; i++)
+        memset(in + i * FC_EXTENT, (int)i & 255, FC_EXTENT);
+    EXPECT(fc_extents_encrypt(w->key, 7, in, out, MANY) == 0, "cipher %d", w->pair.code);
+    for (size_t i = 0; i < MANY; i++) {
+        EXPECT(fc_extents_encrypt(w->key, 7 + i, in + i * FC_EXTENT, one, 1) == 0, "cipher %d", w->pair.code);
+        EXPECT(memcmp(one, out + i * FC_EXTENT, FC_EXTENT) == 0, "cipher %d, extent %zu", w->pair.code, i);
+    }
+    EXPECT(fc_extents_decrypt(w->key, 7, out, out, MANY) == 0, "cipher %d", w->pair.code);
+    EXPECT(memcmp(in, out, (size_t)MANY * FC_EXTENT) == 0, "cipher %d", w->pair.code);
+    free(in);
+    free(out);
+    return NULL;
+}
+
+static void
+check_many(struct work *w)
+{
+    pthread_t thread;
+    w->key = check_key(w->pair, 16);
+    EXPECT(pthread_create(&thread, NULL, many, w) == 0, "thread");
+    many(w);
+    pthread_join(thread, NULL);
+    fc_file_key_free(w->key);
+}
+
+/* A forked child has no helpers, and works alone. */
+static void
+check_fork(struct work *w)
+{
+    int status;
+    pid_t child = fork();
+    EXPECT(child >= 0, "fork");
+    if (child == 0) {
+        alarm(20);
+        w->key = check_key(w->pair, 17);
+        many(w);
+        fc_file_key_free(w->key);
+        _exit(0);
+    }
+    EXPECT(waitpid(child, &status, 0) == child && status == 0, "status %d", status);
+}
+
+static int
+fails_at_five(void *arg, size_t share)
+{
+    (void)arg;
+    return share == 5 ? -5 : 0;
+}
+
 void
 check_threads(void)
 {
@@ -76,6 +140,9 @@ check_threads(void)
     for (size_t i = 0; i < check_pair_count; i++) {
         w->pair = check_pairs[i];
         together(w);
+        check_many(w);
     }
+    check_fork(w);
+    EXPECT(fc_spread(9, fails_at_five, NULL) == -5, "errors arrive");
     free(w);
 }
