@@ -21,7 +21,7 @@ from fusecrypt.keys.token import FNEK_SALT, AuthToken
 from fusecrypt.native import harden_process
 from fusecrypt.offline.journal import Journal
 from fusecrypt.offline.rekey import Keys, Left, Rekeying
-from fusecrypt.tree.resolve import resolve
+from fusecrypt.tree.resolve import Candidates, resolve
 from fusecrypt.tree.survey import Walk
 
 _FIRST = (
@@ -62,9 +62,10 @@ def rekey(
     where it was, and until then no file is without a key. Each header is in the journal, flushed, until it
     is written and flushed. Times, modes and owners stay. The kernel reads the result.
 
-    Exit statuses: 0 done; 1 the tree is mounted, or something could not be read or written: then no old key
-    is taken away; 2 wrong command line; 3 no key opens the tree, or a file; 4 an object is damaged or
-    foreign and was left, or LOWER holds no eCryptfs data.
+    Exit statuses: 0 done; 1 the tree is mounted, or something could not be read or written: in the first
+    two steps then no old key is taken away, in the last one only what is named keeps its old key, and the
+    run is to be begun again; 2 wrong command line; 3 no key opens the tree, or a file has other keys and was
+    left; 4 an object is damaged or foreign and was left, or LOWER holds no eCryptfs data.
     """
     harden_process()
     journal = journal or lower.absolute().with_name(lower.absolute().name + ".rekey")
@@ -74,22 +75,14 @@ def rekey(
         refuse_mounted(root_fd, lower)
         for line in _FIRST[: 1 if keep_old else None]:
             say(line)
-        old = _old_keys(root_fd, lower, keys, unfinished=journal.exists())
-        with new_secret(new_passfile, "mount passphrase") as passphrase:
-            content = AuthToken.from_passphrase(passphrase)
-            names = AuthToken.from_passphrase(passphrase, FNEK_SALT)
-        if content.signature in {token.signature for token in old}:
-            raise UsageError("the new passphrase is the old one", "choose another one")
-        with _opened(journal, root_fd, content, dry_run) as opened:
+        its_keys = _keys(root_fd, lower, keys, new_passfile, begun=os.path.lexists(journal))
+        with _opened(journal, root_fd, its_keys.content, dry_run) as opened:
             activity = Activity()
             run = Rekeying(
-                root_fd,
-                Keys(old, content, names),
-                opened,
-                lambda: activity.show(f"{run.done.objects} objects"),
+                root_fd, its_keys, opened, lambda: activity.show(f"{run.done.objects} objects")
             )
             status = _run(run, activity, keep_old, dry_run)
-            if opened is not None and status in (0, 4):
+            if opened is not None and run.done.is_whole:
                 opened.remove()
         return status
     finally:
@@ -101,11 +94,9 @@ def _run(run: Rekeying, activity: Activity, keep_old: bool, dry_run: bool) -> in
     if undone:
         say(f"put back {undone} headers that an interrupted run was writing")
     run.add()
-    stuck = any(left.ours for left in run.done.left)
-    if not keep_old and not stuck:
+    if not keep_old and run.done.is_whole:
         run.rename()
-        stuck = any(left.ours for left in run.done.left)
-        if not stuck:
+        if run.done.is_whole:
             run.drop()
     activity.clear()
     _report_left(run.done.left)
@@ -115,11 +106,11 @@ def _run(run: Rekeying, activity: Activity, keep_old: bool, dry_run: bool) -> in
         f"the new key {would}added to {done.added} files, {done.renamed} names {would}changed, "
         f"old keys {would}taken from {dropped} files"
     )
-    if stuck:
+    if not done.is_whole:
         hint("see to what is named above and begin again with the same keys; until then both may be needed")
     elif not dry_run and not keep_old:
         hint("key-slot files, wrapped passphrases, Private.sig, fstab and manifests still go by the old key")
-    return max((left.status for left in done.left), default=0) if not stuck else 1
+    return max((left.status for left in done.left), default=0) if done.is_whole else 1
 
 
 def _report_left(left: list[Left]) -> None:
@@ -127,18 +118,29 @@ def _report_left(left: list[Left]) -> None:
         say(f"{printable(path or b'.')}: {reason}")
 
 
-def _old_keys(root_fd: int, lower: Path, keys: KeyOptions, *, unfinished: bool) -> tuple[AuthToken, ...]:
-    """All keys that the command line gives. Those of an unfinished run may open nothing any more."""
+def _keys(root_fd: int, lower: Path, keys: KeyOptions, new_passfile: str | None, *, begun: bool) -> Keys:
+    """The keys that open the tree now, once they have proved to, and those of the new passphrase.
+
+    Near the end of a run that was ``begun`` nothing has the old keys any more: then the new ones do as well.
+    """
     walk = Walk(root_fd)
     if not walk.first_findings().is_ecryptfs:
         raise NotEcryptfsError(f"{lower} holds no eCryptfs data", "check the path")
+    options = keys.options.tree_options()
     gathered = gather(Request(keys.sources, keys.slots, keys.options, lower, walk))
     if gathered.read_only:
         raise KeyNotFoundError("the keys may be forged, so nothing is written with them")
-    if not unfinished:
-        resolve(iter(walk), gathered.candidates, keys.options.tree_options())
-    tokens = {token.signature: token for each in gathered.candidates for token in each.tokens}
-    return tuple(tokens.values())
+    if not begun:
+        resolve(iter(walk), gathered.candidates, options)
+    with new_secret(new_passfile, "mount passphrase") as passphrase:
+        content = AuthToken.from_passphrase(passphrase)
+        names = AuthToken.from_passphrase(passphrase, FNEK_SALT)
+    old = {token.signature: token for each in gathered.candidates for token in each.tokens}
+    if content.signature in old:
+        raise UsageError("the new passphrase is the old one", "choose another one")
+    if begun:
+        resolve(iter(walk), [Candidates(content, names, tuple(old.values()))], options)
+    return Keys(tuple(old.values()), content, names)
 
 
 @contextmanager

@@ -60,6 +60,11 @@ class Done:
     dropped: int = 0
     left: list[Left] = field(default_factory=list)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that is ours to rekey is as the passes so far make it; else they are to be run again."""
+        return not any(left.ours for left in self.left)
+
 
 class Rekeying:
     """One run over the tree below ``root_fd``. Without a journal nothing is written: a dry run."""

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from fusecrypt.errors import KeyNotFoundError
+from fusecrypt.offline.journal import Journal
 from tests import golden
 from tests.mount.support import PROGRAM, lower_state, mounted, run
-from tests.tree.support import manifest, open_tree
+from tests.offline.support import made_tree
+from tests.tree.support import manifest, open_tree, token
 
 OLD, NEW = b"cipher aes", b"another passphrase"
 
@@ -76,6 +78,52 @@ def test_refusals(lower: Path, words: tuple[str | Path, ...], tmp_path: Path) ->
     done = run("rekey", tmp_path / "plain", "--passfile", tmp_path / "old", *new, status=4)
     assert "holds no eCryptfs data" in done.stderr
     assert lower_state(lower) == state
+    assert not (tmp_path / "lower.rekey").exists()
+
+
+def test_another_run_after_one_that_left_a_file_with_foreign_keys(
+    lower: Path, words: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    foreign = made_tree(tmp_path / "other", "file", passphrase=b"of another", names=False) / "file"
+    foreign.rename(lower / "file")
+    assert "fusecrypt: file: " in run(*words, status=3).stderr
+    assert not (tmp_path / "lower.rekey").exists()
+    (tmp_path / "third").write_bytes(b"a third passphrase")
+    again = ("rekey", lower, "--passfile", tmp_path / "new", "--new-passfile", tmp_path / "third")
+    assert "added to 9 files" in run(*again, status=3).stderr
+    assert opens(lower, b"a third passphrase")
+
+
+@pytest.mark.parametrize("contents", [b"", b"no journal\n", None])
+def test_a_journal_does_not_vouch_for_a_key(
+    contents: bytes | None, lower: Path, words: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    path, state = tmp_path / "lower.rekey", lower_state(lower)
+    if contents is None:  # one of this tree to this key
+        Journal(path, lower.stat().st_ino, token(NEW).sig).close()
+    else:
+        path.write_bytes(contents)
+    (tmp_path / "wrong").write_text("wrong")
+    wrong = ("rekey", lower, "--passfile", tmp_path / "wrong", "--new-passfile", tmp_path / "new")
+    for more in ((), ("--dry-run",)):
+        assert "does not fit" in run(*wrong, *more, status=3).stderr
+    assert lower_state(lower) == state
+
+
+def test_what_fails_at_the_end_is_named_and_begun_again(
+    lower: Path, words: tuple[str | Path, ...], tmp_path: Path
+) -> None:
+    """An immutable file cannot lose its old key."""
+    run(*words, "--keep-old")
+    path = next(path for path in sorted(lower.iterdir()) if path.is_file())
+    subprocess.run(["chattr", "+i", path], check=True)
+    try:
+        done = run("rekey", lower, "--passfile", tmp_path / "old", "--new-passfile", tmp_path / "new", status=1)
+        assert "begin again" in done.stderr
+        assert (tmp_path / "lower.rekey").exists()
+    finally:
+        subprocess.run(["chattr", "-i", path], check=True)
+    run(*words)
     assert not (tmp_path / "lower.rekey").exists()
 
 
