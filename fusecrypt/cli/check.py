@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
@@ -136,10 +137,15 @@ def check(
 
 
 def _repair(lower: Path, tree: Tree, wrong: list[Finding], directory: Path) -> None:
+    done = 0
     with closing(Quarantine(directory, os.fstat(tree.root_fd).st_ino, new=True)) as quarantine:
         for outcome in repair(tree.root_fd, tree.policy, wrong, quarantine):
             _say(outcome)
-        say(f"repaired {len(quarantine.actions)}; to undo: fusecrypt check --undo {directory} {lower}")
+            done += bool(outcome.done)
+        if not done:
+            quarantine.remove()
+    undo_words = shlex.join(["fusecrypt", "check", "--undo", str(directory), str(lower)])
+    say(f"repaired {done}; to undo: {undo_words}" if done else "nothing was repaired")
 
 
 def _undo(lower: Path, directory: Path) -> int:

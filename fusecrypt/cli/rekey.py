@@ -78,9 +78,7 @@ def rekey(
         its_keys = _keys(root_fd, lower, keys, new_passfile, begun=os.path.lexists(journal))
         with _opened(journal, root_fd, its_keys.content, dry_run) as opened:
             activity = Activity()
-            run = Rekeying(
-                root_fd, its_keys, opened, lambda: activity.show(f"{run.done.objects} objects")
-            )
+            run = Rekeying(root_fd, its_keys, opened, lambda: activity.show(f"{run.done.objects} objects"))
             status = _run(run, activity, keep_old, dry_run)
             if opened is not None and run.done.is_whole:
                 opened.remove()

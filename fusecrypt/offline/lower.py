@@ -7,10 +7,8 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import NamedTuple
 
-from fusecrypt.errors import TreeError
 from fusecrypt.native import Stat, open_quietly, stat_many
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -36,16 +34,6 @@ def below(directory: bytes, name: bytes) -> bytes:
 def is_name(name: bytes) -> bool:
     """Whether this can be the name of an object in a directory."""
     return name not in (b"", b".", b"..") and b"/" not in name and b"\0" not in name
-
-
-def refuse_foreign(fd: int, path: Path) -> None:
-    """Raises TreeError for an open log that others could have written: it says what to do to a tree."""
-    st = os.fstat(fd)
-    if st.st_uid != os.geteuid() or st.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise TreeError(
-            f"{path} may have been written by others",
-            "go on as the user who began, or see what it says and change its owner and mode",
-        )
 
 
 def open_directory(root_fd: int, path: bytes) -> int:

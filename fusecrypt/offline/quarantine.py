@@ -1,19 +1,18 @@
-"""Where repairs keep what they took away, and the log from which they are undone, outside the tree.
-
-``undo.log`` holds JSON lines: a head that names the tree, then each change, flushed before it is made.
-"""
+"""Where repairs keep what they took away, and the log from which they are undone, outside the tree."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fusecrypt.errors import TreeError
 from fusecrypt.keys.errors import KeyFileError
-from fusecrypt.keys.files import sync_directory
-from fusecrypt.keys.strictjson import Fields, canonical, load
-from fusecrypt.offline.lower import is_name, refuse_foreign
+from fusecrypt.keys.strictjson import Fields
+from fusecrypt.offline.lower import is_name
+from fusecrypt.offline.undolog import UndoLog
 
 FORMAT = "fusecrypt-quarantine"
 VERSION = 1
@@ -35,20 +34,21 @@ class Action:
     after: bytes
     xattr: bool = False
 
-    def encode(self) -> bytes:
-        """A line of the log."""
-        members = {
+    def members(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
             "kind": self.kind,
             "path": os.fsdecode(self.path),
             "ino": self.ino,
             "xattr": int(self.xattr),
+            "before": self.before.hex(),
+            "after": self.after.hex(),
         }
-        return canonical({**members, "before": self.before.hex(), "after": self.after.hex()}) + b"\n"
 
     @classmethod
-    def parse(cls, line: bytes) -> Action:
+    def parse(cls, fields: Fields) -> Action:
         """Raises KeyFileError."""
-        fields = Fields(load(line), "a change").only("kind", "path", "ino", "before", "after", "xattr")
+        fields.only("kind", "path", "ino", "before", "after", "xattr")
         action = cls(
             fields.text("kind", f"{HEADER}|{RENAME}|{MOVE}"),
             fields.octets("path"),
@@ -63,7 +63,8 @@ class Action:
 
 
 class Quarantine:
-    """The one of the tree whose root has the inode number ``tree``. ``actions`` are those logged so far."""
+    """The one of the tree whose root has the inode number ``tree``. ``actions`` are those logged so far; the
+    last one of a run that was killed, and those that failed, may not have been made."""
 
     def __init__(self, path: Path, tree: int, *, new: bool) -> None:
         """Make one (``new``; the directory may be there, a log not), or open one.
@@ -74,47 +75,30 @@ class Quarantine:
         if new:
             path.mkdir(mode=0o700, exist_ok=True)
         self.dir_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        flags = os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT | os.O_EXCL if new else 0)
+        foreign = TreeError(f"{path} is no quarantine of this tree", "name the one that --repair made")
+        head = {"format": FORMAT, "version": VERSION, "tree": tree}
         try:
-            self._fd = os.open(LOG, flags | (os.O_CREAT | os.O_EXCL if new else 0), 0o600, dir_fd=self.dir_fd)
-        except OSError as error:
+            fd = os.open(LOG, flags, 0o600, dir_fd=self.dir_fd)
+            self._log = UndoLog(fd, path / LOG, head, Action.parse, foreign)
+        except BaseException as error:
             os.close(self.dir_fd)
-            error.filename = str(path / LOG)
+            if isinstance(error, OSError):
+                error.filename = str(path / LOG)
             raise
-        self.actions: list[Action] = []
-        head = canonical({"format": FORMAT, "version": VERSION, "tree": tree}) + b"\n"
-        try:
-            refuse_foreign(self._fd, path / LOG)
-            if new:
-                self._append(head)
-                sync_directory(path.absolute())
-            else:
-                self._read(head)
-        except BaseException:
-            self.close()
-            raise
+        self.actions = self._log.records
 
     def log(self, action: Action) -> None:
         """Put a change on the disk, before it is made. Raises OSError."""
-        self._append(action.encode())
+        self._log.add(action)
         self.actions.append(action)
 
+    def remove(self) -> None:
+        """The end of a run that changed nothing."""
+        os.unlink(LOG, dir_fd=self.dir_fd)
+        with suppress(OSError):  # somebody's directory, with more in it
+            self.path.rmdir()
+
     def close(self) -> None:
-        os.close(self._fd)
+        self._log.close()
         os.close(self.dir_fd)
-
-    def _append(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._fd, view) :]
-        os.fsync(self._fd)
-
-    def _read(self, head: bytes) -> None:
-        first, *lines = os.pread(self._fd, os.fstat(self._fd).st_size, 0).splitlines(keepends=True) or [b""]
-        if first != head:
-            raise TreeError(f"{self.path} is no quarantine of this tree", "name the one that --repair made")
-        try:
-            # A change without its end was not flushed, so it was not made.
-            self.actions = [Action.parse(line) for line in lines if line.endswith(b"\n")]
-        except KeyFileError as error:
-            raise TreeError(f"{self.path / LOG} is damaged: {error}") from error

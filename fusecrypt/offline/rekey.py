@@ -62,7 +62,7 @@ class Done:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all that is ours to rekey is as the passes so far make it; else they are to be run again."""
+        """Whether the passes did all that is ours to do; else they are to be run again."""
         return not any(left.ours for left in self.left)
 
 
@@ -193,7 +193,7 @@ class Rekeying:
     def _write(self, batch: list[HeaderChange]) -> None:
         """Write a batch of headers; it is empty afterwards. Raises OSError: the journal then has them."""
         if batch and self._journal is not None:
-            self._journal.keep(change.record for change in batch)
+            self._journal.add(*(change.record for change in batch))
             for change in batch:
                 try:
                     change.write()

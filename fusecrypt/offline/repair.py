@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -70,23 +71,25 @@ def repair(
 
 
 def undo(root_fd: int, quarantine: Quarantine) -> Iterator[Outcome]:
-    """Undo what was logged, the last first. What was changed since is left and named."""
+    """Undo what was logged, the last first. What was not made is passed over; what was changed since is left
+    and named."""
     for action in reversed(quarantine.actions):
         above, _, name = action.path.rpartition(b"/")
         try:
             with opened_directory(root_fd, above) as dir_fd:
                 if action.kind == HEADER:
-                    _undo_header(dir_fd, name, action)
+                    undone = _undo_header(dir_fd, name, action)
+                elif _is_there(dir_fd, name, action.ino):
+                    undone = False
                 elif action.kind == RENAME:
-                    _check_inode(dir_fd, action.after, action)
-                    _rename(dir_fd, action.after, dir_fd, action.before)
+                    undone = _undo_rename(dir_fd, dir_fd, action)
                 else:
-                    _check_inode(quarantine.dir_fd, action.after, action)
-                    _rename(quarantine.dir_fd, action.after, dir_fd, name)
+                    undone = _undo_rename(quarantine.dir_fd, dir_fd, action)
         except (OSError, FusecryptError) as error:
             yield Outcome(action.path, refused=_reason(error))
             continue
-        yield Outcome(action.path, "as it was before")
+        if undone:
+            yield Outcome(action.path, "as it was before")
 
 
 def _repair_name(
@@ -133,17 +136,29 @@ def _right_header(found: Found, *, cut: bool) -> bytes | None:
     return right.encode() if found.in_xattr else right.encode_region()
 
 
-def _undo_header(dir_fd: int, name: bytes, action: Action) -> None:
+def _undo_rename(from_fd: int, to_fd: int, action: Action) -> bool:
+    if not _is_there(from_fd, action.after, action.ino):
+        raise _changed()
+    _rename(from_fd, action.after, to_fd, action.before)
+    return True
+
+
+def _undo_header(dir_fd: int, name: bytes, action: Action) -> bool:
     fd = open_quietly(name, os.O_RDWR | FILE, dir_fd)
     try:
         now = (read_xattr(fd) or b"") if action.xattr else os.pread(fd, len(action.after), 0)
-        if os.fstat(fd).st_ino != action.ino or now[_SIZE:] != action.after[_SIZE:]:
+        if os.fstat(fd).st_ino != action.ino:
+            raise _changed()
+        if now[_SIZE:] == action.before[_SIZE:]:
+            return False
+        if now[_SIZE:] != action.after[_SIZE:]:
             raise _changed()
         was_cut = not action.xattr and len(action.before) < len(action.after) == os.fstat(fd).st_size
         octets = now[:_SIZE] + action.before[_SIZE:]
         _write(fd, octets, action.xattr, length=len(octets) if was_cut else None)
     finally:
         os.close(fd)
+    return True
 
 
 def _write(fd: int, octets: bytes, in_xattr: bool, length: int | None = None) -> None:
@@ -172,9 +187,10 @@ def _inode(dir_fd: int, name: bytes) -> int:
     return os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_ino
 
 
-def _check_inode(dir_fd: int, name: bytes, action: Action) -> None:
-    if _inode(dir_fd, name) != action.ino:
-        raise _changed()
+def _is_there(dir_fd: int, name: bytes, ino: int) -> bool:
+    with suppress(FileNotFoundError):
+        return _inode(dir_fd, name) == ino
+    return False
 
 
 def _changed() -> TreeError:

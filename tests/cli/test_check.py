@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,26 @@ def test_repair(lower: Path, damaged: tuple[str, Path], tmp_path: Path) -> None:
     run("check", lower, "--undo", tmp_path / "q")
     assert (lower / path).read_bytes() == before
     assert "No such file" in run("check", lower, "--undo", tmp_path / "none", status=1).stderr
+
+
+def test_repairs_that_fail_are_not_counted(lower: Path, tmp_path: Path) -> None:
+    words = ("check", lower, "--passfile", tmp_path / "pass")
+    assert "nothing was repaired" in run(*words, "--repair", tmp_path / "q").stderr
+    assert not (tmp_path / "q").exists()
+    first, second = sorted(path for path in lower.rglob("*") if path.is_file() and path.stat().st_size)[:2]
+    for path in (first, second):
+        with path.open("r+b") as file:
+            file.seek(5000)
+            file.write(b"\1")
+    subprocess.run(["chattr", "+i", first, second], check=True)
+    try:
+        done = run(*words, "--repair", tmp_path / "q", status=4)
+        assert "nothing was repaired" in done.stderr
+        assert done.stderr.count("left as it is: Operation not permitted") == 2
+        assert not (tmp_path / "q").exists()
+        subprocess.run(["chattr", "-i", first], check=True)
+        assert "repaired 1; to undo" in run(*words, "--repair", tmp_path / "q", status=4).stderr
+        run("check", lower, "--undo", tmp_path / "q")
+        assert first.read_bytes()[5000] == 1
+    finally:
+        subprocess.run(["chattr", "-i", first, second], check=True)

@@ -118,7 +118,9 @@ def test_what_fails_at_the_end_is_named_and_begun_again(
     path = next(path for path in sorted(lower.iterdir()) if path.is_file())
     subprocess.run(["chattr", "+i", path], check=True)
     try:
-        done = run("rekey", lower, "--passfile", tmp_path / "old", "--new-passfile", tmp_path / "new", status=1)
+        done = run(
+            "rekey", lower, "--passfile", tmp_path / "old", "--new-passfile", tmp_path / "new", status=1
+        )
         assert "begin again" in done.stderr
         assert (tmp_path / "lower.rekey").exists()
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import stat
@@ -17,6 +16,7 @@ import pytest
 
 from fusecrypt.errors import FormatError, FusecryptError, TreeError
 from fusecrypt.keys.errors import KeyFileError
+from fusecrypt.keys.strictjson import Fields
 from fusecrypt.keys.token import FNEK_SALT, AuthToken
 from fusecrypt.native import Secret
 from fusecrypt.offline import rename as renames
@@ -245,7 +245,7 @@ def test_a_header_half_written_is_put_back(lower: Path, by: Policy) -> None:
         with path.open("r+b") as file:
             file.write(torn)
     journal = Journal(lower.with_name("journal"), lower.stat().st_ino, NEW.sig)
-    journal.keep([record])
+    journal.add(record)
     journal.close()
     with running(lower) as run:
         assert run.undo_interrupted() == 1
@@ -277,7 +277,7 @@ def test_a_journal_of_another_tree_or_key_is_refused(tmp_path: Path) -> None:
     journal.close()
     with path.open("ab") as file:
         file.write(b"no record\n")
-    with pytest.raises(TreeError, match="is no journal"):
+    with pytest.raises(TreeError, match="is damaged"):
         Journal(path, 1, NEW.sig)
 
 
@@ -439,7 +439,7 @@ def test_a_journal_that_others_could_write_is_refused(tmp_path: Path) -> None:
 def test_a_record_with_a_path_that_is_none(path: str) -> None:
     record = Record(b"p", 1, 0o600, (0, 0), 0, False, bytes(16)).members()
     with pytest.raises(KeyFileError):
-        Record.parse(json.dumps({**record, "path": path}).encode())
+        Record.parse(Fields({**record, "path": path}, "a record"))
 
 
 def test_no_path_leads_out_of_a_tree(tmp_path: Path) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fusecrypt.errors import TreeError
 from fusecrypt.keys.token import FNEK_SALT
+from fusecrypt.offline import repair as repairs
 from fusecrypt.offline.check import Checker
 from fusecrypt.offline.findings import Fault
 from fusecrypt.offline.quarantine import Quarantine
@@ -200,6 +203,39 @@ def test_sizes_that_changed_since_stay_when_it_is_undone(lower: Path) -> None:
     undone(lower)
     with opened(lower, BY) as tree:
         assert User(tree).read("directory/file") == b"x" * 10_000 + b"more"
+
+
+def test_what_was_logged_and_not_made_is_no_trouble_when_it_is_undone(
+    lower: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a full disk, or a kill."""
+    directory = lower_of(lower, "directory")
+    os.rename(directory, lower / (directory.name + "-"))
+    (lower / directory.name).mkdir()  # the one that is hidden is to be moved
+    overwrite(lower_of(lower, "empty"), 5000, b"\1")
+    damaged = state(lower)
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(repairs, "renameat2", fails)
+        patched.setattr(os, "pwrite", fails_below(lower, os.pwrite, fails))
+        outcomes = repaired(lower)
+    assert [each.done for each in outcomes] == ["", ""]
+    assert {each.refused for each in outcomes} == {os.strerror(errno.ENOSPC)}
+    assert undone(lower) == []
+    assert state(lower) == damaged
+
+
+def fails_below(lower: Path, call: Callable[..., Any], fails: Callable[..., Any]) -> Callable[..., Any]:
+    """A call on descriptors that fails for those of files below ``lower``."""
+
+    def chosen(fd: int, *more: Any) -> Any:
+        within = Path(os.readlink(f"/proc/self/fd/{fd}")).is_relative_to(lower)
+        return (fails if within else call)(fd, *more)
+
+    return chosen
 
 
 def test_a_quarantine_belongs_to_one_tree(lower: Path) -> None:
