@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import TextIO
 
 import click
 from rich.console import Console
@@ -16,6 +17,8 @@ from rich.progress import Progress
 
 from fusecrypt import __version__
 from fusecrypt.cli.terminal import hint, say
+from fusecrypt.errors import UsageError
+from fusecrypt.keys.files import replace_file
 from fusecrypt.measure.bare import Bare
 from fusecrypt.measure.crypto import cases, crypto, versions
 from fusecrypt.measure.machine import QUIET, Machine
@@ -34,6 +37,7 @@ from fusecrypt.measure.workload import FULL, QUICK, TINY, Scale
 
 _WORKLOADS = {"streams": streams, "random": random_calls, "small": small_files}
 _INCOMPLETE = 5
+_PLOT_MODE = 0o644
 _WIDTH = 110
 """Columns of a table that does not go to a terminal."""
 
@@ -43,8 +47,11 @@ _WIDTH = 110
 @click.option("--full", "scale", flag_value="full", help="Larger files, five rounds: takes much longer.")
 @click.option("--tiny", "scale", flag_value="tiny", help="Only shows that it works; measures nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print every sample as JSON instead of tables.")
-@click.option("--plot", type=click.File("w", lazy=False), metavar="FILE", help="Draw the results (SVG).")
-def bench(directory: str | None, scale: str | None, as_json: bool, plot: TextIO | None) -> int:
+@click.option(
+    "--plot", type=click.Path(path_type=Path, resolve_path=True), metavar="FILE",
+    help="Draw the results (SVG).",
+)  # fmt: skip
+def bench(directory: str | None, scale: str | None, as_json: bool, plot: Path | None) -> int:
     """Measure this machine: native encryption, then a file system in DIR.
 
     Extents are encrypted and decrypted with each cipher, key size and number of extents a call, on one core,
@@ -55,6 +62,8 @@ def bench(directory: str | None, scale: str | None, as_json: bool, plot: TextIO 
     Exit statuses: 0 all was measured; 1 DIR cannot be used or is too full, or interrupted; 5 something was
     left out, as a line says.
     """
+    if plot is not None:
+        _check_plot(plot)
     signal.signal(signal.SIGTERM, _interrupt)
     adopt_orphans()
     results = _measure(directory, {"full": FULL, "tiny": TINY}.get(scale or "", QUICK))
@@ -63,10 +72,16 @@ def bench(directory: str | None, scale: str | None, as_json: bool, plot: TextIO 
     else:
         _print(results)
     if plot is not None:
-        plot.write(to_svg(results))
+        replace_file(plot, to_svg(results).encode(), mode=_PLOT_MODE)
     for reason in results.left_out:
         say(f"left out: {reason}")
     return _INCOMPLETE if results.left_out else 0
+
+
+def _check_plot(plot: Path) -> None:
+    """Raises UsageError for what could not be written once all is measured."""
+    if not os.access(plot.parent, os.W_OK | os.X_OK) or (plot.exists() and not plot.is_file()):
+        raise UsageError(f"{plot} cannot be written to", "name a file in a directory that you may write to")
 
 
 def _measure(directory: str | None, scale: Scale) -> Results:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from fusecrypt.errors import SecretError
 from fusecrypt.keys.errors import KeyFileError
@@ -83,9 +86,7 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE, instead_of: Path 
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         if instead_of is not None:
-            with suppress(FileNotFoundError, PermissionError):
-                before = instead_of.stat()
-                os.fchown(descriptor, before.st_uid, before.st_gid)
+            _take_owner(descriptor, instead_of)
         view = memoryview(data)
         while view:
             view = view[os.write(descriptor, view) :]
@@ -97,19 +98,41 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE, instead_of: Path 
         os.close(descriptor)
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file under a temporary name, flush it, rename it over ``path``, flush the directory.
+def _take_owner(descriptor: int, before: Path) -> None:
+    with suppress(FileNotFoundError, PermissionError):
+        status = before.stat()
+        os.fchown(descriptor, status.st_uid, status.st_gid)
 
-    Its owner stays, where this process may give files away.
 
-    The temporary name is fixed, so that what an interrupted run left is removed by the next one.
+@contextmanager
+def replacing(path: Path, *, mode: int = PRIVATE) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` once the context ends well, whole and on the disk.
+
+    It has a name that nobody knows before, and none at all after an exception. Raises OSError.
     """
-    temporary = path.with_name(path.name + ".tmp")
-    with suppress(FileNotFoundError):
-        temporary.unlink()
-    write_new(temporary, data, instead_of=path)
-    os.replace(temporary, path)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with open(descriptor, "wb") as file:
+            _take_owner(descriptor, path)
+            os.fchmod(descriptor, mode)
+            yield file
+            file.flush()
+            os.fsync(descriptor)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     sync_directory(path.parent)
+
+
+def replace_file(path: Path, data: bytes, *, mode: int = PRIVATE) -> None:
+    """Put ``data`` into the place of a file, so that a crash leaves the old or the new one.
+
+    Its owner stays, where this process may give files away. Raises OSError.
+    """
+    with replacing(path, mode=mode) as file:
+        file.write(data)
 
 
 def sync_directory(path: Path) -> None:

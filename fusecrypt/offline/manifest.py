@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from typing import Any, BinaryIO
 
 from fusecrypt.errors import FormatError
 from fusecrypt.keys.errors import KeyFileError
-from fusecrypt.keys.files import open_regular, sync_directory
+from fusecrypt.keys.files import open_regular, replacing
 from fusecrypt.keys.strictjson import Fields, canonical, load
 from fusecrypt.offline.digests import Object, Unreadable
 from fusecrypt.offline.seals import Check, Seal
@@ -31,19 +30,9 @@ _MAX_SIZE = 2**63 - 1
 
 
 def write(path: Path, objects: Iterable[Object], seal: Seal) -> None:
-    """Write a manifest under a temporary name, flush it, rename it to ``path``. Raises OSError."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # for its owner only
-    temporary = Path(name)
-    with open(descriptor, "wb") as file:
-        try:
-            _write(file, objects, seal)
-            file.flush()
-            os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink()
-            raise
-    sync_directory(path.parent)
+    """Write a manifest, for its owner only, whole or not at all. Raises OSError."""
+    with replacing(path) as file:
+        _write(file, objects, seal)
 
 
 def _write(file: BinaryIO, objects: Iterable[Object], seal: Seal) -> None:

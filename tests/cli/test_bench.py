@@ -61,7 +61,18 @@ def test_a_directory_that_is_too_full(small_disk: Path) -> None:
 
 def test_a_plot_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
     done = run("bench", "--plot", tmp_path / "absent" / "plot.svg", status=2)
-    assert "No such file or directory" in done.stderr
+    assert "cannot be written to" in done.stderr
+
+
+def test_a_plot_stays_until_there_is_another(tmp_path: Path) -> None:
+    plot = tmp_path / "plot.svg"
+    plot.write_text("the one of last week")
+    run("bench", "--tiny", "--plot", plot, tmp_path / "absent", status=1)
+    assert plot.read_text() == "the one of last week"
+    (tmp_path / "link").symlink_to(plot)
+    run("bench", "--tiny", "--plot", tmp_path / "link")
+    assert "</svg>" in plot.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "plot.svg"]
 
 
 def test_what_cannot_mount_is_left_out(open_tmp_path: Path) -> None:
