@@ -17,8 +17,9 @@ from fusecrypt.cli.manifest import read_manifest, shown
 from fusecrypt.cli.output import json_option, json_path, printable, write_json, write_line
 from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
 from fusecrypt.cli.terminal import say
-from fusecrypt.cli.unmounted import check_outside, refuse_mounted
+from fusecrypt.cli.unmounted import check_outside, lock_unmounted
 from fusecrypt.errors import NotEcryptfsError, UsageError
+from fusecrypt.mount.lock import Use
 from fusecrypt.native import open_quietly
 from fusecrypt.offline.check import Checker
 from fusecrypt.offline.digests import Digester, Object, Unreadable
@@ -120,7 +121,7 @@ def check(
     report = Report(as_json, every, remember=repair_to is not None)
     with _opened(lower, None if no_key else keys) as (root_fd, tree):
         if repair_to is not None:
-            refuse_mounted(root_fd, lower)
+            lock_unmounted(root_fd, lower, Use.REBUILD)
         listed = read_manifest(tree, manifest, verify_key) if tree and manifest else None
         checker = Checker(root_fd, tree.policy if tree else None, os.cpu_count() or 1)
         with closing(checker.findings()) as findings:
@@ -152,7 +153,7 @@ def _undo(lower: Path, directory: Path) -> int:
     status = 0
     root_fd = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        refuse_mounted(root_fd, lower)
+        lock_unmounted(root_fd, lower, Use.REBUILD)
         with closing(Quarantine(directory, os.fstat(root_fd).st_ino, new=False)) as quarantine:
             for outcome in undo_repairs(root_fd, quarantine):
                 _say(outcome)

@@ -10,9 +10,9 @@ import click
 from fusecrypt.cli.copying import Report, check_not_mounted_there, copy_options
 from fusecrypt.cli.progress import progress
 from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
-from fusecrypt.cli.terminal import say
+from fusecrypt.cli.unmounted import lock_unmounted
 from fusecrypt.errors import KeyNotFoundError, UsageError
-from fusecrypt.mount import lock
+from fusecrypt.mount.lock import Use
 from fusecrypt.offline.import_ import import_directory
 from fusecrypt.offline.rules import Rules
 
@@ -45,7 +45,7 @@ def import_(source: Path, lower: Path, rules: Rules, ignore_space: bool, keys: K
         raise UsageError("a tree that is opened read-only cannot take anything", "leave out -o ro")
     lock_fd = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        _lock(lock_fd, lower)
+        lock_unmounted(lock_fd, lower, Use.WRITE)
         with open_tree(lower, keys, writing=True) as tree, progress(report.tally):
             if tree.policy.read_only:
                 raise KeyNotFoundError("the keys may be forged, so nothing is written with them")
@@ -55,11 +55,3 @@ def import_(source: Path, lower: Path, rules: Rules, ignore_space: bool, keys: K
         os.close(lock_fd)
     report.end("imported")
     return report.status
-
-
-def _lock(lower_fd: int, lower: Path) -> None:
-    """Keep mounts that write away. Raises TreeError."""
-    try:
-        lock.hold(lower_fd, os.path.realpath(lower), False)
-    except OSError as error:
-        say(f"{lower} cannot be locked ({error.strerror}): see that nothing mounts it for writing meanwhile")

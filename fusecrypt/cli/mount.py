@@ -98,9 +98,9 @@ def _open_lower(lower: str, options: MountOptions) -> int:
 
 
 def _check_lock(root_fd: int, lower: str, options: Options) -> None:
-    """Refuse a second mount before a secret is asked for; the daemon takes the lock."""
-    writes = not (options.read_only or options.encrypted_view)
-    if writes and (remark := lock.check(root_fd, os.path.realpath(lower), options.shared)):
+    """Refuse what cannot be before a secret is asked for; the daemon takes the lock."""
+    use = lock.use_of(read_only=options.read_only or options.encrypted_view, shared=options.shared)
+    if remark := lock.check(root_fd, os.path.realpath(lower), use):
         say(remark)
 
 

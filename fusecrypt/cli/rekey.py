@@ -15,9 +15,10 @@ from fusecrypt.cli.output import printable
 from fusecrypt.cli.source_tree import KeyOptions, key_options
 from fusecrypt.cli.sources import Request, gather
 from fusecrypt.cli.terminal import hint, say
-from fusecrypt.cli.unmounted import check_outside, refuse_mounted
+from fusecrypt.cli.unmounted import check_outside, lock_unmounted
 from fusecrypt.errors import KeyNotFoundError, NotEcryptfsError, UsageError
 from fusecrypt.keys.token import FNEK_SALT, AuthToken
+from fusecrypt.mount.lock import Use
 from fusecrypt.native import harden_process
 from fusecrypt.offline.journal import Journal
 from fusecrypt.offline.rekey import Keys, Left, Rekeying
@@ -72,7 +73,7 @@ def rekey(
     check_outside(lower, journal, "name a file elsewhere: --journal FILE")
     root_fd = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        refuse_mounted(root_fd, lower)
+        lock_unmounted(root_fd, lower, Use.REBUILD)
         for line in _FIRST[: 1 if keep_old else None]:
             say(line)
         its_keys = _keys(root_fd, lower, keys, new_passfile, begun=os.path.lexists(journal))

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from fusecrypt.cli.terminal import say
-from fusecrypt.errors import TreeError, UsageError
+from fusecrypt.errors import UsageError
 from fusecrypt.mount import lock
-from fusecrypt.mount.mounts import FSTYPE, mount_table
+from fusecrypt.mount.lock import Use
 
 
 def check_outside(lower: Path, path: Path, advice: str) -> None:
@@ -17,13 +17,11 @@ def check_outside(lower: Path, path: Path, advice: str) -> None:
         raise UsageError(f"{path} lies in the tree", advice)
 
 
-def refuse_mounted(root_fd: int, lower: Path) -> None:
-    """Raises TreeError where the tree is mounted; keeps mounts that write off until ``root_fd`` is closed."""
-    source = os.path.realpath(lower)
-    for mount in mount_table():
-        if mount.fstype in (FSTYPE, "ecryptfs") and mount.source == source:
-            raise TreeError(f"{lower} is mounted on {mount.path}", "unmount it first")
+def lock_unmounted(root_fd: int, lower: Path, use: Use) -> None:
+    """Raises TreeError where the tree is in use; keeps others off until ``root_fd`` is closed."""
     try:
-        lock.hold(root_fd, source, False)
+        remark = lock.hold(root_fd, os.path.realpath(lower), use)
     except OSError as error:
-        say(f"{lower} cannot be locked ({error.strerror}): see that nothing mounts it meanwhile")
+        remark = f"{lower} cannot be locked ({error.strerror}): see that nothing mounts it meanwhile"
+    if remark:
+        say(remark)

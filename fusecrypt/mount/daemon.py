@@ -23,9 +23,9 @@ import trio
 
 from fusecrypt import native
 from fusecrypt.errors import FusecryptError
+from fusecrypt.mount import lock
 from fusecrypt.mount.config import READY, MountConfig, receive
 from fusecrypt.mount.device import mount_device
-from fusecrypt.mount.lock import hold
 from fusecrypt.mount.mounts import is_remote, mount_on
 from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.mount.operations import Operations
@@ -103,9 +103,9 @@ def _worth_telling(record: logging.LogRecord) -> bool:
 
 def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
     policy = config.policy
-    if not policy.read_only:
-        with suppress(OSError):  # where there are no such locks the command has said so
-            hold(root_fd, config.lower, policy.shared)
+    use = lock.use_of(read_only=policy.read_only, shared=policy.shared)
+    with suppress(OSError):  # where there are no such locks the command has said so
+        lock.hold(root_fd, config.lower, use)
     tree = Tree(root_fd, policy)
     operations = Operations(
         tree,
@@ -114,6 +114,9 @@ def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
         kernel_checks="default_permissions" in config.options,
     )
     negotiation = Negotiation(mount_device(config.lower, config.mountpoint, config.options))
+    if use is lock.Use.READ:  # from now on the mount table tells of it
+        with suppress(OSError):
+            lock.release(root_fd)
     mounted = mount_on(config.mountpoint)
     place = Place(config.mountpoint, mounted.device if mounted else "")
     pump = Pump(negotiation, operations.lane, tree, lambda: read_further_ahead(place.device))

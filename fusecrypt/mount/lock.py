@@ -1,59 +1,104 @@
-"""One read-write mount of a lower tree at a time, or several that know of one another.
+"""What can be done with a lower tree at the same time.
 
-A mount that writes holds an advisory lock (flock) on the lower root directory for as long as its daemon
+Whoever writes to a tree holds an advisory lock (flock) on its root directory for as long as the process
 lives: exclusive, or shared under ``--shared``. It costs the lower tree nothing, and the kernel drops it with
-the daemon, however that ends. It holds within one machine, and for this directory: not for those below it.
+the process, however that ends. Anybody who may read the directory can lock it, so a lock counts only if its
+holder may write there. The mount table tells of trees inside one another, and of the kernel's mounts.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
-import os
 import time
+from enum import Enum
+from pathlib import Path
 
 from fusecrypt.errors import TreeError
-from fusecrypt.mount.mounts import FSTYPE, mount_table
+from fusecrypt.mount.holders import Holder, holders, may_write
+from fusecrypt.mount.mounts import FSTYPE, device_of, mount_table
 
 _PATIENCE = 2.0
-"""Seconds for a mount to be taken down that still shows."""
+"""Seconds for a mount to be taken down that still shows, or for a command to end."""
 _ENDING = 10.0
 """Seconds for a daemon to end whose mount is gone: it may have much to close, on a busy machine."""
 _PAUSE = 0.02
 
 
-def hold(root_fd: int, lower: str, shared: bool) -> None:
-    """Lock the lower root for as long as ``root_fd`` and its duplicates are open.
+class Use(Enum):
+    """What somebody is about to do with a tree."""
 
-    Raises TreeError if another mount stands in the way, OSError (ENOLCK, EOPNOTSUPP …) where the lower file
-    system has no such locks. ``lower`` is the path for the message.
+    READ = "a mount that only reads: beside mounts of all kinds"
+    SHARE = "a mount that writes beside others that know of it"
+    WRITE = "one mount that writes, or an import"
+    REBUILD = "changing headers and names: beside no mount at all"
+
+
+_SHARED = (Use.READ, Use.SHARE)
+
+
+def use_of(*, read_only: bool, shared: bool) -> Use:
+    """That of a mount."""
+    if read_only:
+        return Use.READ
+    return Use.SHARE if shared else Use.WRITE
+
+
+def hold(root_fd: int, lower: str, use: Use) -> str:
+    """Lock the lower root for as long as ``root_fd`` and its duplicates are open, or until :func:`release`.
+
+    ``lower`` is its real path. Returns a remark for the user, or nothing. Raises TreeError if somebody stands
+    in the way, OSError (ENOLCK, EOPNOTSUPP …) where the lower file system has no such locks.
     """
-    begun = time.monotonic()
-    while not _try(root_fd, shared):
-        waited = time.monotonic() - begun
-        places = _mounted_on(lower) if waited > _PATIENCE else []
-        if places or waited > _ENDING:
-            hint = "use `--shared` on both mounts, or `-o ro` on this one"
-            raise TreeError(f"{lower} is in use for writing already{_holder(root_fd, places)}", hint)
-        time.sleep(_PAUSE)
+    _check_mounts(root_fd, lower, use, locked=True)
+    stranger = _lock(root_fd, lower, use)
+    _check_mounts(root_fd, lower, use, locked=stranger is None)
+    if stranger is None:
+        return ""
+    return f"{lower} was locked by process {stranger.pid}, which may not write there and was not heeded"
 
 
-def check(root_fd: int, lower: str, shared: bool) -> str:
+def check(root_fd: int, lower: str, use: Use) -> str:
     """Whether :func:`hold` would succeed now, before anybody is asked for a secret.
 
     Returns a remark for the user, or nothing. Raises TreeError.
     """
     try:
-        hold(root_fd, lower, shared)
-        fcntl.flock(root_fd, fcntl.LOCK_UN)
+        remark = hold(root_fd, lower, use)
+        release(root_fd)
     except OSError as error:
         return f"{lower} cannot be locked ({error.strerror}): see that nothing else mounts it for writing"
-    return ""
+    return remark
 
 
-def _try(root_fd: int, shared: bool) -> bool:
+def release(root_fd: int) -> None:
+    """Give the lock up. Raises OSError."""
+    fcntl.flock(root_fd, fcntl.LOCK_UN)
+
+
+def _lock(root_fd: int, lower: str, use: Use) -> Holder | None:
+    """Take the lock; returns one that kept us from it and does not count."""
+    begun = time.monotonic()
+    while not _try(root_fd, use):
+        found = holders(root_fd)
+        writers = [holder for holder in found if holder.may_write()]
+        if found and not writers:
+            return found[0]
+        if use is Use.READ and writers and all(holder.is_mount for holder in writers):
+            return None
+        waited = time.monotonic() - begun
+        if waited > _PATIENCE:
+            places = _mounted_on(lower)
+            ending = not places and all(holder.is_mount for holder in writers)
+            if waited > _ENDING or not ending:
+                raise _in_use(lower, writers, places)
+        time.sleep(_PAUSE)
+    return None
+
+
+def _try(root_fd: int, use: Use) -> bool:
     try:
-        fcntl.flock(root_fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        fcntl.flock(root_fd, (fcntl.LOCK_SH if use in _SHARED else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno != errno.EWOULDBLOCK:
             raise
@@ -62,26 +107,43 @@ def _try(root_fd: int, shared: bool) -> bool:
 
 
 def _mounted_on(lower: str) -> list[str]:
-    return [m.path for m in mount_table() if m.fstype == FSTYPE and m.source == lower]
+    return [m.path for m in mount_table() if m.fstype == FSTYPE and m.source == lower and not m.read_only]
 
 
-def _holder(root_fd: int, places: list[str]) -> str:
+def _in_use(lower: str, writers: list[Holder], places: list[str]) -> TreeError:
     """Who has the lock, as far as the kernel tells us."""
-    process = _process(root_fd)
-    mounted = f" (mounted on {', '.join(places)})" if places else ""
-    return (f" by process {process}" if process else "") + mounted
+    message = f"{lower} is in use for writing already"
+    if not writers:
+        return TreeError(message, "wait until that has ended")
+    message += f" by process {writers[0].pid}"
+    if not writers[0].is_mount:
+        command = writers[0].command
+        return TreeError(message + (f" ({command})" if command else ""), "wait until it has ended")
+    return TreeError(
+        message + (f" (mounted on {', '.join(places)})" if places else ""),
+        "unmount it, or use `--shared` on both mounts, or `-o ro` on this one",
+    )
 
 
-def _process(root_fd: int) -> int | None:
-    """The process with a lock on this directory: ``1: FLOCK ADVISORY WRITE 4711 08:01:1234 0 EOF``."""
-    st = os.fstat(root_fd)
-    where = f"{os.major(st.st_dev):02x}:{os.minor(st.st_dev):02x}:{st.st_ino}"
-    try:
-        with open("/proc/locks") as file:
-            for line in file:
-                fields = line.split()
-                if fields[1] == "FLOCK" and fields[5] == where:
-                    return int(fields[4])
-    except OSError:
-        pass  # no /proc here: the message does without
-    return None
+def _check_mounts(root_fd: int, lower: str, use: Use, *, locked: bool) -> None:
+    """Raises TreeError for a mount that the lock does not tell of, or for any that writes if it was not to be
+    had."""
+    if use is Use.READ:
+        return
+    for mount in mount_table():
+        if mount.fstype not in (FSTYPE, "ecryptfs") or (mount.read_only and use is not Use.REBUILD):
+            continue
+        if mount.user is not None and not may_write(root_fd, mount.user):
+            continue
+        if mount.source == lower:
+            if use is Use.REBUILD or mount.fstype != FSTYPE or (use is Use.WRITE and not locked):
+                raise TreeError(f"{lower} is mounted on {mount.path}", "unmount it first")
+        elif _nested(mount.source, lower) and mount.device != device_of(root_fd):  # it may lie in that mount
+            raise TreeError(
+                f"{lower} and {mount.source}, which is mounted on {mount.path}, lie in one another",
+                "unmount it first" if use is Use.REBUILD else "unmount it first, or use `-o ro` on this one",
+            )
+
+
+def _nested(one: str, other: str) -> bool:
+    return Path(one).is_relative_to(other) or Path(other).is_relative_to(one)

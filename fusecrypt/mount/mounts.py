@@ -13,12 +13,14 @@ _REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "gluste
 
 @dataclass(frozen=True)
 class MountPoint:
-    """A line of /proc/self/mountinfo. ``device`` is "major:minor"."""
+    """A line of /proc/self/mountinfo. ``device`` is "major:minor"; ``user`` is who made a FUSE mount."""
 
     path: str
     fstype: str
     source: str
     device: str
+    read_only: bool
+    user: int | None
 
 
 def mount_table() -> list[MountPoint]:
@@ -30,7 +32,15 @@ def mount_table() -> list[MountPoint]:
 def _parse(line: str) -> MountPoint:
     fields = line.rstrip("\n").split(" ")  # the kernel escapes blanks, but not other white space
     tail = fields[fields.index("-") + 1 :]
-    return MountPoint(_unescape(fields[4]), tail[0], _unescape(tail[1]), fields[2])
+    user = re.search(r"(?:^|,)user_id=(\d+)", tail[2])
+    return MountPoint(
+        path=_unescape(fields[4]),
+        fstype=tail[0],
+        source=_unescape(tail[1]),
+        device=fields[2],
+        read_only="ro" in (*fields[5].split(","), *tail[2].split(",")),
+        user=int(user[1]) if user else None,
+    )
 
 
 def _unescape(text: str) -> str:
@@ -47,10 +57,15 @@ def mount_on(path: str) -> MountPoint | None:
     return next((m for m in reversed(mount_table()) if m.path == path), None)
 
 
+def device_of(fd: int) -> str:
+    """That of the file system of ``fd``, as the mount table has it."""
+    device = os.fstat(fd).st_dev
+    return f"{os.major(device)}:{os.minor(device)}"
+
+
 def is_remote(fd: int) -> bool:
     """Whether the file system of ``fd`` is a network or FUSE one: it may be slow, and may report a failed
     write only at close."""
-    device = os.fstat(fd).st_dev
-    name = f"{os.major(device)}:{os.minor(device)}"
-    kinds = {m.fstype for m in mount_table() if m.device == name}
+    device = device_of(fd)
+    kinds = {m.fstype for m in mount_table() if m.device == device}
     return any(kind.partition(".")[0] in _REMOTE for kind in kinds)

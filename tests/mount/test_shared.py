@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.support import PASSPHRASE, fails, mounted, run, wait_for_end
+from tests.mount.support import fails, mounted
 
 DOCUMENTED = 1.0
 """Seconds after which what one shared mount did shows in another."""
@@ -215,64 +215,6 @@ def test_a_reader_meets_no_error_while_the_other_truncates(here: tuple[Path, Pat
         writer.join()
 
 
-# The lock
-
-
-def refused(lower: Path, point: Path, passfile: Path, *options: str) -> str:
-    """What a mount that must be refused says."""
-    point.mkdir(exist_ok=True)
-    passfile.write_bytes(PASSPHRASE + b"\n")
-    done = run("mount", "--passfile", passfile, *options, lower, point, status=1)
-    assert not os.path.ismount(point)
-    assert done.stdout == ""
-    return done.stderr
-
-
-@pytest.mark.parametrize(("first", "second"), [("", ""), ("--shared", ""), ("", "--shared")])
-def test_a_second_mount_is_refused(tmp_path: Path, first: str, second: str) -> None:
-    with mounted(tmp_path / "lower", *filter(None, [first])) as mount:
-        (mount.path / "file").write_bytes(b"mine")
-        said = refused(mount.lower, tmp_path / "b", tmp_path / "pass", *filter(None, [second]))
-        message, hint = said.splitlines()
-        assert f"process {mount.pid} " in message
-        assert str(mount.path) in message
-        assert "--shared" in hint
-        assert (mount.path / "file").read_bytes() == b"mine"
-    with mounted(tmp_path / "lower") as mount:
-        assert (mount.path / "file").read_bytes() == b"mine"
-
-
-def test_the_refusal_asks_for_no_secret(tmp_path: Path) -> None:
-    (tmp_path / "b").mkdir()
-    with mounted(tmp_path / "lower") as mount:
-        said = run("mount", "--passfile", "/nonexistent", mount.lower, tmp_path / "b", status=1).stderr
-    assert "in use for writing" in said
-
-
-def test_the_daemon_itself_refuses(tmp_path: Path) -> None:
-    """One that was not there yet when the command looked."""
-    lower = tmp_path / "lower"
-    (tmp_path / "b").mkdir()
-    asked = tmp_path / "asked"
-    wait = f"sh -c 'touch {asked}; while [ -e {asked} ]; do sleep 0.05; done; echo {PASSPHRASE.decode()}'"
-    lower.mkdir()
-    failures: list[str] = []
-
-    def late() -> None:
-        done = run("mount", "--extpass", wait, lower, tmp_path / "b", status=1)
-        failures.append(done.stderr)
-
-    thread = threading.Thread(target=late)
-    thread.start()
-    while not asked.exists():
-        assert thread.is_alive(), failures
-        time.sleep(0.01)
-    with mounted(lower):
-        asked.unlink()
-        thread.join()
-    assert "in use for writing" in failures[0]
-
-
 def test_read_only_mounts_beside(tmp_path: Path) -> None:
     lower = tmp_path / "lower"
     with mounted(lower) as mount, mounted(lower, "-o", "ro", path=tmp_path / "ro") as reader:
@@ -285,31 +227,3 @@ def test_read_only_mounts_beside(tmp_path: Path) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             shows(lambda: os.pread(held.fileno(), 100, 0), b"seen and followed")
-
-
-def test_the_lock_goes_with_a_killed_daemon(tmp_path: Path) -> None:
-    lower = tmp_path / "lower"
-    first = _background(lower, tmp_path / "a", tmp_path / "pass")
-    os.kill(first, 9)
-    wait_for_end(first)
-    run("umount", tmp_path / "a")
-    with mounted(lower) as mount:
-        (mount.path / "file").touch()
-
-
-def test_mounting_again_right_after_umount(tmp_path: Path) -> None:
-    lower = tmp_path / "lower"
-    for _ in range(5):
-        _background(lower, tmp_path / "a", tmp_path / "pass")
-        run("umount", tmp_path / "a")
-
-
-def _background(lower: Path, point: Path, passfile: Path) -> int:
-    """Mount without --foreground; returns the daemon's process id, as the lock names it."""
-    for place in (lower, point):
-        place.mkdir(exist_ok=True)
-    passfile.write_bytes(PASSPHRASE + b"\n")
-    run("mount", "--passfile", passfile, lower, point)
-    inode = f":{lower.stat().st_ino}"
-    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return next(int(fields[4]) for fields in locks if fields[5].endswith(inode))
