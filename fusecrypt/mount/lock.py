@@ -67,6 +67,8 @@ def check(root_fd: int, lower: str, use: Use) -> str:
         remark = hold(root_fd, lower, use)
         release(root_fd)
     except OSError as error:
+        if use is Use.READ:
+            return ""
         return f"{lower} cannot be locked ({error.strerror}): see that nothing else mounts it for writing"
     return remark
 
