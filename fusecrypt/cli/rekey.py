@@ -27,7 +27,7 @@ from fusecrypt.tree.survey import Walk
 
 _FIRST = (
     "file keys stay as they are: whoever had the old key may have kept them",
-    "while names change, mounts show only a part of them: let the run end, or begin it again",
+    "while names change only fusecrypt, given both keys and reading only, shows all of them",
     "headers change, sizes and times do not: backups that go by these must be refreshed",
 )
 

@@ -96,6 +96,5 @@ def resolve_tree(lower: Path, walk: Walk, keys: KeyOptions) -> Resolution:
 
 
 def _wipe(policy: Policy) -> None:
-    names = (policy.names.token,) if policy.names else ()
-    for token in (*policy.content, *policy.others, *names):
+    for token in policy.tokens:
         token.key.wipe()

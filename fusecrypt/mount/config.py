@@ -35,7 +35,7 @@ def send(connection: socket.socket, config: MountConfig, root_fd: int, ready_fd:
     """Give the daemon all it needs, in one message: the JSON, and descriptors of the key memory, of the
     lower root, and of where to say that the mount answers. The caller keeps those it gave."""
     policy = config.policy
-    tokens = _tokens(policy)
+    tokens = list({token.signature: token for token in policy.tokens}.values())
     position = {token.signature: i for i, token in enumerate(tokens)}
     text = json.dumps(
         {
@@ -48,11 +48,9 @@ def send(connection: socket.socket, config: MountConfig, root_fd: int, ready_fd:
             "content": [position[t.signature] for t in policy.content],
             "others": [position[t.signature] for t in policy.others],
             "cipher": [policy.cipher.spec.name, policy.cipher.key_bytes],
-            "names": policy.names
-            and [
-                position[policy.names.token.signature],
-                policy.names.cipher.spec.name,
-                policy.names.cipher.key_bytes,
+            "names": [
+                [position[each.token.signature], each.cipher.spec.name, each.cipher.key_bytes]
+                for each in ((policy.names, *policy.other_names) if policy.names else ())
             ],
             "xattr_metadata": policy.xattr_metadata,
             "passthrough": policy.passthrough,
@@ -91,11 +89,12 @@ def receive(connection: socket.socket) -> tuple[MountConfig, int, int] | None:
             )
             for i, t in enumerate(data["tokens"])
         ]
-    names = data["names"]
+    names = [NamePolicy(tokens[i], choose(*cipher)) for i, *cipher in data["names"]]
     policy = Policy(
         content=tuple(tokens[i] for i in data["content"]),
         cipher=choose(*data["cipher"]),
-        names=NamePolicy(tokens[names[0]], choose(*names[1:])) if names else None,
+        names=names[0] if names else None,
+        other_names=tuple(names[1:]),
         others=tuple(tokens[i] for i in data["others"]),
         xattr_metadata=data["xattr_metadata"],
         passthrough=data["passthrough"],
@@ -113,10 +112,3 @@ def receive(connection: socket.socket) -> tuple[MountConfig, int, int] | None:
         data["verbose"],
     )
     return config, root_fd, ready_fd
-
-
-def _tokens(policy: Policy) -> list[AuthToken]:
-    tokens = {t.signature: t for t in (*policy.content, *policy.others)}
-    if policy.names is not None:
-        tokens.setdefault(policy.names.token.signature, policy.names.token)
-    return list(tokens.values())

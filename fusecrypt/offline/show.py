@@ -84,9 +84,16 @@ def _read(tree: Tree, file: OpenFile, buffer: memoryview, offset: int) -> int:
 
 def lower_path(tree: Tree, path: bytes) -> bytes:
     """Where an existing object lies below the lower root. Raises OSError (ENOENT)."""
-    names = split(path)
-    with node_at(tree, b"/".join(names)):
-        return b"/".join(tree.codec.encode(name) for name in names) or b"."
+    with node_at(tree, b"/".join(split(path))) as node:
+        return _lower_path(node)
+
+
+def _lower_path(node: Node) -> bytes:
+    names = []
+    while node.parent is not None:
+        names.append(node.name)
+        node = node.parent
+    return b"/".join(reversed(names)) or b"."
 
 
 def upper_path(tree: Tree, root: Path, path: Path) -> bytes:
@@ -134,8 +141,8 @@ class Facts:
 def facts(tree: Tree, path: bytes) -> Facts:
     """Look at one object. Raises OSError."""
     names = split(path)
-    lower = b"/".join(tree.codec.encode(name) for name in names) or b"."
     with node_at(tree, b"/".join(names)) as node:
+        lower = _lower_path(node)
         seen = tree.stat(node)
         xattrs: tuple[bytes, ...] = ()
         with suppress(OSError):  # symlinks and special files have none

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from fusecrypt.errors import NameTooLongError, UndecodableNameError
@@ -15,6 +17,10 @@ class NameCodec(Protocol):
 
     def encode(self, name: bytes) -> bytes:
         """Raises OSError (EINVAL) for what is no name, such as ``..``; NameTooLongError."""
+        ...
+
+    def spellings(self, name: bytes) -> Iterable[bytes]:
+        """The lower names by which it may be found; raises as ``encode``."""
         ...
 
     def decode(self, lower: bytes) -> bytes | None: ...
@@ -50,6 +56,9 @@ class PlainNames:
     def encode(self, name: bytes) -> bytes:
         return _checked(name)
 
+    def spellings(self, name: bytes) -> Iterable[bytes]:
+        return (_checked(name),)
+
     def decode(self, lower: bytes) -> bytes | None:
         return lower
 
@@ -77,6 +86,9 @@ class EncryptedNames:
     def encode(self, name: bytes) -> bytes:
         return self.encode_target(_checked(name))
 
+    def spellings(self, name: bytes) -> Iterable[bytes]:
+        return (self.encode(name),)
+
     def decode(self, lower: bytes) -> bytes | None:
         return self._names.decode(lower)
 
@@ -101,6 +113,29 @@ class EncryptedNames:
         return self._names.longest(limit)
 
 
-def name_codec(policy: NamePolicy | None) -> NameCodec:
-    """The codec for a tree's name policy."""
-    return PlainNames() if policy is None else EncryptedNames(policy)
+class SeveralNames(EncryptedNames):
+    """Names under one of several FNEKs, as while a tree is rekeyed; ``policy`` is that of new ones."""
+
+    def __init__(self, policy: NamePolicy, others: Sequence[NamePolicy]) -> None:
+        super().__init__(policy)
+        self.native = None  # native code knows one key
+        self._all = tuple(map(EncryptedNames, (policy, *others)))
+
+    def spellings(self, name: bytes) -> Iterable[bytes]:
+        return (codec.encode(name) for codec in self._all)
+
+    def decode(self, lower: bytes) -> bytes | None:
+        return next((name for codec in self._all if (name := codec.decode(lower)) is not None), None)
+
+    def decode_target(self, lower: bytes) -> bytes:
+        for codec in self._all:
+            with suppress(UndecodableNameError):
+                return codec.decode_target(lower)
+        raise UndecodableNameError("not encrypted with one of the FNEKs at hand and the cipher of this tree")
+
+
+def name_codec(policy: NamePolicy | None, others: Sequence[NamePolicy] = ()) -> NameCodec:
+    """The codec for a tree's name policy, that reads names under ``others`` too."""
+    if policy is None:
+        return PlainNames()
+    return SeveralNames(policy, others) if others else EncryptedNames(policy)

@@ -21,13 +21,15 @@ class Policy:
     """Keys, ciphers and modes of a tree.
 
     ``content`` are the tokens that every new file is encrypted for, in the order of the packets;
-    ``others`` may open existing files. ``names`` is None where names are plain. ``shared``: others write
-    the lower tree too. ``noatime``: reading leaves access times below alone.
+    ``others`` may open existing files. ``names`` is None where names are plain; ``other_names`` are further
+    keys under which names stand, as while a tree is rekeyed: who only reads sees these names too.
+    ``shared``: others write the lower tree too. ``noatime``: reading leaves access times below alone.
     """
 
     content: tuple[AuthToken, ...]
     cipher: CipherChoice
     names: NamePolicy | None = None
+    other_names: tuple[NamePolicy, ...] = ()
     others: tuple[AuthToken, ...] = ()
     xattr_metadata: bool = False
     passthrough: bool = False
@@ -43,8 +45,14 @@ class Policy:
 
     @property
     def simple(self) -> bool:
-        """Whether a lower file's header alone says what is seen above."""
-        return not self.passthrough and not self.encrypted_view
+        """Whether a lower file's header alone says what is seen above, and its name by one key."""
+        return not (self.passthrough or self.encrypted_view or (self.read_only and self.other_names))
+
+    @property
+    def tokens(self) -> tuple[AuthToken, ...]:
+        """All keys; the same one may be there more than once."""
+        names = () if self.names is None else (self.names, *self.other_names)
+        return (*self.content, *self.others, *(each.token for each in names))
 
     def token(self, signature: bytes) -> AuthToken | None:
         """The usable token with that signature, content tokens first."""

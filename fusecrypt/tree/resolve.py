@@ -87,6 +87,7 @@ def resolve(steps: Iterator[Survey], candidates: Sequence[Candidates], options: 
         content=content,
         cipher=cipher,
         names=names,
+        other_names=_other_names(survey, candidates, names),
         others=()
         if options.mount_auth_tok_only
         else tuple(t for signature, t in tokens.items() if signature not in used),
@@ -244,6 +245,30 @@ def _names(
     if token is None:
         token = candidates[0].names
     return NamePolicy(token, _cipher(options.fn_cipher, options.fn_key_bytes, found, content))
+
+
+def _other_names(
+    survey: Survey, candidates: Sequence[Candidates], names: NamePolicy | None
+) -> tuple[NamePolicy, ...]:
+    """Further FNEKs at hand under which names stand. In the middle of a rekeying, where files are encrypted
+    for two passphrases, those of both, seen so far or not."""
+    if names is None:
+        return ()
+    both = [c.names for c in candidates if c.content.signature in survey.content_signatures]
+    likely = both if names.token.signature in {token.signature for token in both} else []
+    seen = [t for c in candidates for t in c.tokens if t.signature in survey.name_signatures]
+    tokens = {token.signature: token for token in (*likely, *seen)}
+    tokens.pop(names.token.signature, None)
+    return tuple(NamePolicy(t, _proven(survey, t) or names.cipher) for t in tokens.values())
+
+
+def _proven(survey: Survey, token: AuthToken) -> CipherChoice | None:
+    """The cipher of the names under a key, as far as they have been seen."""
+    for (signature, _), samples in survey.samples.items():
+        if signature == token.signature:
+            for cipher in filter(None, (prove_name_cipher(sample, token) for sample in samples)):
+                return cipher
+    return None
 
 
 def prove_name_cipher(packet: NamePacket, token: AuthToken) -> CipherChoice | None:

@@ -47,7 +47,8 @@ class Tree:
     def __init__(self, root_fd: int, policy: Policy) -> None:
         """Take over ``root_fd``, a descriptor of the lower directory. Raises OSError."""
         self.policy = policy
-        self.codec = PlainNames() if policy.encrypted_view else name_codec(policy.names)
+        others = policy.other_names if policy.read_only else ()
+        self.codec = PlainNames() if policy.encrypted_view else name_codec(policy.names, others)
         self.root_fd = root_fd
         self.nodes = NodeTable(stat_fd(root_fd, False))
         self.root = self.nodes.root
@@ -79,13 +80,13 @@ class Tree:
 
     def lookup(self, parent: Node, name: bytes) -> tuple[Node, Seen] | None:
         """The object called ``name``, with a reference to release, or None. Raises OSError."""
-        lower = self.codec.encode(name)
         fd = self.directories.fd(parent)
-        st = _peek(fd, lower)
-        if st is None:
-            return None
-        seen = self.see(st, fd, lower)
-        return self.nodes.acquire(st, parent, lower), seen
+        for lower in self.codec.spellings(name):
+            st = _peek(fd, lower)
+            if st is not None:
+                seen = self.see(st, fd, lower)
+                return self.nodes.acquire(st, parent, lower), seen
+        return None
 
     def resolve(self, path: bytes) -> Node:
         """The node at an upper path from the root, with a reference. Raises OSError (ENOENT)."""

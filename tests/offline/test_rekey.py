@@ -7,7 +7,7 @@ import shutil
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from fusecrypt.errors import FormatError, FusecryptError, TreeError
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.strictjson import Fields
 from fusecrypt.keys.token import FNEK_SALT, AuthToken
-from fusecrypt.native import Secret
+from fusecrypt.native import Secret, renameat2
 from fusecrypt.offline import rename as renames
 from fusecrypt.offline.headerwrite import undo
 from fusecrypt.offline.journal import Journal, Record
@@ -219,6 +219,30 @@ def test_two_names_that_would_be_one_are_left(lower: Path, by: Policy) -> None:
 def shown_file(lower: Path, by: Policy) -> bytes:
     with opened(lower, by) as tree:
         return User(tree).read("file")
+
+
+@pytest.mark.parametrize("renamed", range(9))
+def test_in_the_middle_of_the_renaming_both_passphrases_show_everything(
+    renamed: int, lower: Path, by: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = without_directory_times(shown(lower, by))
+    left = renamed
+
+    def stopping(*arguments: Any) -> None:
+        nonlocal left
+        if left == 0:
+            raise KeyboardInterrupt
+        left -= 1
+        renameat2(*arguments)
+
+    with running(lower) as run:
+        run.add()
+        monkeypatch.setattr(renames, "renameat2", stopping)
+        with suppress(KeyboardInterrupt):
+            run.rename()
+    for passphrases in ([b"test", b"another passphrase"], [b"another passphrase", b"test"]):
+        both = replace(resolved(lower, passphrases).policy, read_only=True)
+        assert without_directory_times(shown(lower, both)) == before
 
 
 # The journal
