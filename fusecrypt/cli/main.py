@@ -15,6 +15,7 @@ from fusecrypt.errors import FusecryptError
 _COMMANDS = {
     "mount": "fusecrypt.cli.mount:mount",
     "umount": "fusecrypt.cli.umount:umount",
+    "status": "fusecrypt.cli.status:status",
     "identify": "fusecrypt.cli.identify:identify_",
     "recover": "fusecrypt.cli.recover:recover",
     "ls": "fusecrypt.cli.ls:ls",

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from fusecrypt.cli import options as mount_options
+from fusecrypt.cli.duration import seconds
 from fusecrypt.cli.options import MountOptions
 from fusecrypt.cli.slot_options import SlotOptions
 from fusecrypt.cli.source_options import Sources, source_options
@@ -21,6 +22,7 @@ from fusecrypt.cli.terminal import say
 from fusecrypt.errors import UnsupportedSystemError, UsageError
 from fusecrypt.mount import lock, spawn
 from fusecrypt.mount.config import MountConfig
+from fusecrypt.mount.status import describe
 from fusecrypt.native import harden_process
 from fusecrypt.tree.resolve import Options, Resolution
 from fusecrypt.tree.survey import Walk
@@ -34,6 +36,7 @@ _CAP_DAC_OVERRIDE = 1 << 1
 @click.option("-o", "words", multiple=True, metavar="OPTIONS", help="Mount options, as below.")
 @source_options
 @click.option("--shared", is_flag=True, help="Others write LOWER too: show what they do within a second.")
+@click.option("--idle", callback=seconds, metavar="TIME", help="Unmount after 10m, 90s or 2h without use.")
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to the terminal.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was mounted as JSON.")
@@ -42,6 +45,7 @@ def mount(
     mountpoint: str,
     words: Sequence[str],
     shared: bool,
+    idle: float | None,
     foreground: bool,
     verbose: bool,
     as_json: bool,
@@ -74,7 +78,7 @@ def mount(
     _check_lock(root_fd, lower, options.tree_options())
     with nullcontext() if foreground else spawn.Daemon() as daemon:
         keys = KeyOptions(options, sources, slots)
-        resolution = resolve_tree(Path(lower), Walk(root_fd), keys)
+        resolution, key_source = resolve_tree(Path(lower), Walk(root_fd), keys)
         config = MountConfig(
             lower=os.path.realpath(lower),
             mountpoint=os.path.realpath(mountpoint),
@@ -82,6 +86,8 @@ def mount(
             options=fuse_options(options, resolution.policy.read_only),
             foreground=foreground,
             verbose=verbose,
+            key_source=key_source,
+            idle=idle,
         )
         if as_json:
             click.echo(json.dumps(_description(config, resolution)))
@@ -133,22 +139,11 @@ def _above_permissions() -> bool:
 
 
 def _description(config: MountConfig, resolution: Resolution) -> dict[str, Any]:
-    policy = config.policy
-    names = policy.names
     return {
         "lower": config.lower,
         "mountpoint": config.mountpoint,
         "new": resolution.new,
-        "signatures": [token.sig for token in policy.content],
-        "cipher": policy.cipher.spec.name,
-        "key_bytes": policy.cipher.key_bytes,
-        "fnek_signature": names.token.sig if names else None,
-        "fn_cipher": names.cipher.spec.name if names else None,
-        "fn_key_bytes": names.cipher.key_bytes if names else None,
-        "xattr_metadata": policy.xattr_metadata,
-        "passthrough": policy.passthrough,
-        "encrypted_view": policy.encrypted_view,
-        "read_only": policy.read_only,
-        "shared": policy.shared,
+        "key_source": config.key_source,
+        **describe(config.policy),
         "remarks": list(resolution.remarks),
     }

@@ -186,6 +186,7 @@ def _mount(each: Attempt, place: str) -> None:
         mountpoint=os.path.realpath(place),
         policy=each.policy,
         options=fuse_options(MountOptions(), read_only=True),
+        key_source=" and ".join(offer.how for offer in each.used),
     )
     with spawn.Daemon() as daemon:
         daemon.serve(config, os.open(each.lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))

@@ -69,7 +69,7 @@ def open_tree(lower: Path, keys: KeyOptions, *, writing: bool = False) -> Iterat
             raise NotEcryptfsError(
                 f"{lower} holds no eCryptfs data", f"`fusecrypt identify {lower}` says what there is"
             )
-        policy = resolve_tree(lower, walk, keys).policy
+        policy = resolve_tree(lower, walk, keys)[0].policy
         if not writing:
             policy = replace(policy, read_only=True)
         tree = Tree(root_fd, policy)
@@ -83,8 +83,11 @@ def open_tree(lower: Path, keys: KeyOptions, *, writing: bool = False) -> Iterat
         _wipe(policy)
 
 
-def resolve_tree(lower: Path, walk: Walk, keys: KeyOptions) -> Resolution:
-    """Get at the keys of a tree and decide how to use them; remarks are said."""
+def resolve_tree(lower: Path, walk: Walk, keys: KeyOptions) -> tuple[Resolution, str]:
+    """Get at the keys of a tree and decide how to use them; remarks are said.
+
+    Also returns in words where the keys came from.
+    """
     options = keys.options
     gathered = gather(Request(keys.sources, keys.slots, options, lower, walk))
     if gathered.read_only:
@@ -92,7 +95,7 @@ def resolve_tree(lower: Path, walk: Walk, keys: KeyOptions) -> Resolution:
     resolution = resolve(iter(walk), gathered.candidates, options.tree_options())
     for remark in resolution.remarks:
         say(remark)
-    return resolution
+    return resolution, gathered.source
 
 
 def _wipe(policy: Policy) -> None:

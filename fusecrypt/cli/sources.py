@@ -37,9 +37,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Gathered:
-    """The keys at hand. ``read_only``: they may be forged, so nothing must be written with them."""
+    """The keys at hand, and in words where they came from.
+
+    ``read_only``: they may be forged, so nothing must be written with them.
+    """
 
     candidates: Sequence[Candidates]
+    source: str
     read_only: bool = False
 
 
@@ -129,16 +133,18 @@ def gather(request: Request) -> Gathered:
         request.whole_survey,
         request.options.signatures,
     )
-    if request.sources.keyring:
-        tokens += _from_keyring(request)
+    on_keyring = _from_keyring(request) if request.sources.keyring else []
     if not asked:
-        tokens += _named_on_keyring(request, tokens)
-    unlocked = _unlock(request, given) if asked or not tokens else Gathered(())
-    candidates = [*_each_alone(tokens), *unlocked.candidates]
+        on_keyring += _named_on_keyring(request, [*tokens, *on_keyring])
+    ask = asked or not (tokens or on_keyring)
+    unlocked = _unlock(request, given) if ask else Gathered((), "")
     if asked:
-        known = [token for candidate in candidates for token in candidate.tokens]
-        candidates += _each_alone(_named_on_keyring(request, known))
-    return Gathered(candidates, unlocked.read_only)
+        known = [token for candidate in unlocked.candidates for token in candidate.tokens]
+        on_keyring += _named_on_keyring(request, [*tokens, *on_keyring, *known])
+    candidates = [*_each_alone(tokens), *unlocked.candidates, *_each_alone(on_keyring)]
+    used = {"key file": tokens, unlocked.source: unlocked.candidates, "keyring": on_keyring}
+    source = ", ".join(word for word, keys in used.items() if keys)
+    return Gathered(candidates, source, unlocked.read_only)
 
 
 def _each_alone(tokens: Iterable[AuthToken]) -> list[Candidates]:
@@ -202,9 +208,8 @@ def _unlock(request: Request, given: list[Secret]) -> Gathered:
         return _from_wrapped(request, explicit, given)
     wrapped = read_wrapped(explicit, request.salt) if explicit else _wrapped_of_home(request)
     if file is None and wrapped is None and (given or not request.signatures):
-        return Gathered(
-            [_from_passphrase(request, each) for each in given or [ask_secret("mount passphrase")]]
-        )
+        passphrases = given or [ask_secret("mount passphrase")]
+        return Gathered([_from_passphrase(request, each) for each in passphrases], "passphrase")
     found = unlock(
         file,
         request.slots,
@@ -215,7 +220,9 @@ def _unlock(request: Request, given: list[Secret]) -> Gathered:
         wrapped=wrapped,
         use_tpm=not given,
     )
-    return Gathered([_candidates(request, found)], found.volume is not None and not found.volume.intact)
+    source = f"key slots ({found.how})" if found.volume else found.how
+    forged = found.volume is not None and not found.volume.intact
+    return Gathered([_candidates(request, found)], source, forged)
 
 
 def _slot_file(request: Request) -> SlotFile | None:
@@ -254,12 +261,12 @@ def _from_wrapped(request: Request, path: Path, given: list[Secret]) -> Gathered
     wrapped = read_wrapped(path, request.salt)
     if not given and wrapped.version == 1:
         with suppress(WrongSecretError):  # Synology's: its wrapping passphrase is no secret
-            return Gathered([_from_passphrase(request, unwrap_export(wrapped.encode()))])
+            return Gathered([_from_passphrase(request, unwrap_export(wrapped.encode()))], "exported key")
     passphrases = []
     for secret in given or [ask_secret("login passphrase")]:
         with secret:
             passphrases.append(wrapped.unwrap(secret))
-    return Gathered([_from_passphrase(request, each) for each in passphrases])
+    return Gathered([_from_passphrase(request, each) for each in passphrases], "wrapped passphrase")
 
 
 def _from_passphrase(request: Request, passphrase: Secret) -> Candidates:

@@ -8,7 +8,7 @@ from fusecrypt.mount.unmount import unmount
 
 
 @click.command()
-@click.argument("mountpoint", type=click.Path())
+@click.argument("mountpoint")
 @click.option("-l", "--lazy", is_flag=True, help="Detach now, even if it is busy; open files go on.")
 def umount(mountpoint: str, lazy: bool) -> None:
     """Unmount MOUNTPOINT, after everything was written to the lower directory."""

@@ -21,7 +21,8 @@ READY = b"\0"
 
 @dataclass(frozen=True)
 class MountConfig:
-    """One mount. ``options`` are for FUSE (``ro``, ``allow_other`` …); ``lower`` is for display."""
+    """One mount. ``options`` are for FUSE (``ro``, ``allow_other`` …); ``lower`` and ``key_source`` are for
+    display. With ``idle`` it ends after so many seconds without a request, if nothing is in use."""
 
     lower: str
     mountpoint: str
@@ -29,6 +30,8 @@ class MountConfig:
     options: tuple[str, ...] = ()
     foreground: bool = False
     verbose: bool = False
+    key_source: str = ""
+    idle: float | None = None
 
 
 def send(connection: socket.socket, config: MountConfig, root_fd: int, ready_fd: int) -> None:
@@ -44,6 +47,8 @@ def send(connection: socket.socket, config: MountConfig, root_fd: int, ready_fd:
             "options": config.options,
             "foreground": config.foreground,
             "verbose": config.verbose,
+            "key_source": config.key_source,
+            "idle": config.idle,
             "tokens": [{"signature": t.sig, "salt": t.salt.hex()} for t in tokens],
             "content": [position[t.signature] for t in policy.content],
             "others": [position[t.signature] for t in policy.others],
@@ -110,5 +115,7 @@ def receive(connection: socket.socket) -> tuple[MountConfig, int, int] | None:
         tuple(data["options"]),
         data["foreground"],
         data["verbose"],
+        data["key_source"],
+        data["idle"],
     )
     return config, root_fd, ready_fd

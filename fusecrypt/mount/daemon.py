@@ -26,11 +26,13 @@ from fusecrypt.errors import FusecryptError
 from fusecrypt.mount import lock
 from fusecrypt.mount.config import READY, MountConfig, receive
 from fusecrypt.mount.device import mount_device
+from fusecrypt.mount.idle import end_when_idle
 from fusecrypt.mount.mounts import is_remote, mount_on
 from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.mount.operations import Operations
 from fusecrypt.mount.pump import WORKERS, Pump
 from fusecrypt.mount.readahead import read_further_ahead
+from fusecrypt.mount.reporter import Reporter
 from fusecrypt.mount.unmount import detach, flush_and_detach
 from fusecrypt.tree.tree import Tree
 
@@ -137,10 +139,13 @@ async def _run(config: MountConfig, place: Place, pump: Pump, ready_fd: int) -> 
     trio.lowlevel.add_instrument(pump)
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, place, pump, nursery.cancel_scope)
+        await nursery.start(Reporter(config, pump).serve, place.device)
         os.write(ready_fd, READY)
         os.close(ready_fd)
         if not config.foreground:
             _leave_terminal()
+        if config.idle is not None:
+            nursery.start_soon(end_when_idle, place.device, config.idle, lambda: pump.requests)
         await pyfuse3.main(max_tasks=WORKERS)
         nursery.cancel_scope.cancel()
 

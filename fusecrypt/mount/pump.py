@@ -60,6 +60,16 @@ class Pump(trio.abc.Instrument):
         self._ended = False
         self.gone = False
 
+    @property
+    def requests(self) -> int:
+        """Requests taken so far."""
+        return self.requests_by_lane + self._answered
+
+    @property
+    def requests_by_lane(self) -> int:
+        """Those of them that were answered without Python."""
+        return self._lane.answered
+
     def hand_over(self) -> None:
         """To be called by a handler before it waits: another worker takes the next request."""
         task = trio.lowlevel.current_task()

@@ -6,6 +6,7 @@ import errno
 import functools
 import logging
 import stat
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -18,6 +19,9 @@ from fusecrypt.tree.tree import Seen
 log = logging.getLogger("fusecrypt")
 P = ParamSpec("P")
 R = TypeVar("R")
+
+failures: Counter[int] = Counter()
+"""How often this process answered with which errno; what the lane answers itself is not counted."""
 
 CACHE_SECONDS = 1.0
 """How long the kernel may keep names and attributes without asking again."""
@@ -81,15 +85,16 @@ def dot(node: Node) -> pyfuse3.EntryAttributes:
 
 def refuse(error: Exception) -> NoReturn:
     """Turn any failure into the errno the caller sees; what should not happen is logged as well."""
-    if isinstance(error, pyfuse3.FUSEError):
-        raise error
+    code = errno.EIO
     if isinstance(error, FusecryptError):
         log.info("%s", error)
-        raise pyfuse3.FUSEError(error.errno) from None
-    if isinstance(error, OSError) and error.errno:
-        raise pyfuse3.FUSEError(error.errno) from None
-    log.error("request failed unexpectedly", exc_info=error)
-    raise pyfuse3.FUSEError(errno.EIO) from None
+        code = error.errno
+    elif isinstance(error, pyfuse3.FUSEError | OSError) and error.errno:
+        code = error.errno
+    else:
+        log.error("request failed unexpectedly", exc_info=error)
+    failures[code] += 1
+    raise pyfuse3.FUSEError(code) from None
 
 
 def handler(method: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:

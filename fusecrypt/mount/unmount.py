@@ -8,7 +8,7 @@ import os
 import subprocess
 import time
 
-from fusecrypt.errors import TreeError, UnsupportedSystemError, UsageError
+from fusecrypt.errors import FusecryptError, TreeError, UnsupportedSystemError, UsageError
 from fusecrypt.mount.mounts import FSTYPE, MountPoint, mount_at, mount_on, mount_table
 
 _MNT_DETACH = 2
@@ -34,6 +34,18 @@ def detach(device: str) -> None:
     found = _mount_of(device)
     if found is not None and mount_on(found.path) == found:
         _take_down(found, lazy=True)
+
+
+def unmount_if_unused(device: str) -> bool:
+    """For a daemon that may end: unmount, unless somebody uses the mount or another one covers it."""
+    found = _mount_of(device)
+    if found is None or mount_on(found.path) != found:
+        return False
+    try:
+        _take_down(found, lazy=False)
+    except FusecryptError:
+        return False
+    return True
 
 
 def _mount_of(device: str) -> MountPoint | None:

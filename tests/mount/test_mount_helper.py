@@ -55,9 +55,7 @@ def test_mount_findmnt_df_umount(here: System) -> None:
 
 def test_fstab_lines(here: System) -> None:
     """By the line alone, and by mount -a, which mounts nothing twice."""
-    options = (
-        f"noauto,_netdev,nofail,x-systemd.automount,x-systemd.idle-timeout=60,passfile={here.directory}/pass"
-    )
+    options = f"noauto,_netdev,nofail,x-systemd.automount,idle=1h,passfile={here.directory}/pass"
     for fstype in ("fuse.fusecrypt", "fusecrypt"):
         here.fstab(line(here, options, fstype))
         here.run("mount", here.directory / "up")

@@ -1,0 +1,133 @@
+"""`fusecrypt status`: what mounts tell, and those that cannot."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from tests import golden
+from tests.mount.support import PATIENCE, PROGRAM, Mount, mounted, run
+
+TREE = golden.tree("aes32")
+
+
+def status(mount: Mount, code: int = 0) -> dict[str, Any]:
+    (report,) = json.loads(run("status", "--json", mount.path, status=code).stdout)
+    assert report["mountpoint"] == str(mount.path)
+    assert report["lower"] == str(mount.lower)
+    return dict(report)
+
+
+def test_what_a_mount_tells(tmp_path: Path) -> None:
+    lower = TREE.unpack(tmp_path / "lower")
+    with mounted(lower, "-o", "ro", passphrases=TREE.passphrases) as mount:
+        before = status(mount)
+        for _ in range(100):
+            assert (mount.path / "hello.txt").read_text().startswith("hello")
+        report = status(mount)
+        assert report["requests"] >= before["requests"] + 100
+        assert 100 <= report["requests_by_lane"] < report["requests"]
+        assert (report["pid"], report["owner"], report["key_source"]) == (mount.pid, 0, "passphrase")
+        assert (report["cipher"], report["key_bytes"], report["fn_cipher"]) == ("aes", 32, "aes")
+        assert (report["read_only"], report["problems"]) == (True, [])
+        text = run("status", mount.path).stdout
+        assert text.startswith(f"{mount.path}\n  lower     {lower}\n")
+        assert "key       passphrase (9e91b2100d622d7a)" in text
+        assert "cipher    aes-256, names aes-256" in text
+        assert text.endswith("  health    good\n")
+        everything = subprocess.run([PROGRAM, "status"], capture_output=True, text=True, check=False)
+        assert str(mount.path) in everything.stdout  # beside whatever else is mounted
+
+
+def test_it_does_not_keep_an_idle_mount(tmp_path: Path) -> None:
+    with mounted(tmp_path / "lower", "--idle", "2s") as mount:
+        deadline = time.monotonic() + PATIENCE
+        while mount.process.poll() is None:
+            assert time.monotonic() < deadline
+            subprocess.run([PROGRAM, "status", mount.path], capture_output=True, check=False)
+
+
+def test_a_damaged_file_shows(tmp_path: Path) -> None:
+    lower = TREE.unpack(tmp_path / "lower")
+    with mounted(lower, passphrases=TREE.passphrases) as mount:
+        for path in lower.iterdir():
+            if path.is_file():
+                os.truncate(path, 8192 + 100)
+        (mount.path / "hello.txt").open().close()
+        with contextlib.suppress(OSError):
+            (mount.path / "hello.txt").read_text()
+        report = status(mount, 1)
+        assert report["failures"]["EIO"] >= 1
+        assert "EIO: failed reads or writes" in report["problems"][0]
+        assert "EIO: failed reads" in run("status", mount.path, status=1).stdout
+
+
+def test_a_daemon_that_hangs_and_one_that_is_dead(tmp_path: Path) -> None:
+    with mounted(tmp_path / "lower") as mount:
+        mount.process.send_signal(signal.SIGSTOP)
+        assert "does not answer" in run("status", mount.path, status=1).stdout
+        mount.process.send_signal(signal.SIGCONT)
+        assert status(mount)["problems"] == []
+        mount.process.kill()
+        mount.process.wait()
+        assert "its daemon has ended (unmount it" in run("status", mount.path, status=1).stdout
+        run("umount", mount.path)
+        mount.process.returncode = 0
+
+
+def test_others_are_not_answered(open_tmp_path: Path) -> None:
+    with mounted(open_tmp_path / "lower") as mount:
+        device = os.stat(mount.path).st_dev
+        name = f"\0fusecrypt/{os.major(device)}:{os.minor(device)}"
+        assert _answer_as(65534, name) == b""
+        assert b'"key_source"' in _answer_as(0, name)
+
+
+def _answer_as(user: int, name: str) -> bytes:
+    reader, writer = os.pipe()
+    if (child := os.fork()) == 0:
+        os.setuid(user)
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(name)
+            while data := connection.recv(4096):
+                os.write(writer, data)
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        answer = stream.read()
+    assert os.waitpid(child, 0)[1] == 0
+    return answer
+
+
+def test_others_are_not_believed(tmp_path: Path) -> None:
+    """Who took the socket's name after the daemon's death, for one."""
+    with mounted(tmp_path / "lower") as mount:
+        device = os.stat(mount.path).st_dev
+        name = f"\0fusecrypt/{os.major(device)}:{os.minor(device)}"
+        mount.process.kill()
+        mount.process.wait()
+        if (child := os.fork()) == 0:
+            os.setuid(65534)
+            with socket.socket(socket.AF_UNIX) as listener:
+                listener.bind(name)
+                listener.listen()
+                signal.pause()
+        try:
+            while "of another user" not in run("status", mount.path, status=1).stdout:
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        run("umount", mount.path)
+        mount.process.returncode = 0
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    assert "is no fusecrypt mount" in run("status", tmp_path, status=2).stderr
