@@ -180,7 +180,7 @@ while running():
 
 
 def test_renames_links_removals_and_truncations_of_the_same_names(place: Mount) -> None:
-    """Nobody meets an error but that a name is there or not, and what is left can be read by the next mount."""
+    """Nobody meets an error but that a name is there or not; what is left can be read by the next mount."""
     for n in range(2):
         (place.path / f"d{n}").mkdir()
     together(place.path, [RACER] * 5)
