@@ -10,6 +10,7 @@ import trio
 import trio.testing
 
 from fusecrypt.mount.gate import Gates
+from fusecrypt.mount.handles import FileHandle
 from fusecrypt.tree.files import EncryptedFile
 from fusecrypt.tree.nodes import Node
 from tests.ops.support import ROOT, Client, awaited, caller, operations
@@ -72,6 +73,43 @@ def test_others_are_served_beside_a_long_truncation(tmp_path: Path, monkeypatch:
         assert order[0] == "extended"
         assert sorted(order[1:]) == ["read b'start\\x00\\x00\\x00'", "written"]
         assert await client.read(fh, LARGE - 2, 9) == b"\0\0end"
+        await client.handlers.forget([(other, 1)])
+        await client.done(inode, fh)
+        await client.done(other, other_fh)
+
+    with operations(tmp_path) as handlers:
+        awaited(handlers, work)
+
+
+def test_others_are_served_beside_a_read_that_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for a disk: it is read again in a thread, and what is in memory is not."""
+    brake = Brake(monkeypatch, "read_into")
+    there = FileHandle.read_now
+
+    def not_in_memory(handle: FileHandle, buffer: memoryview, offset: int, n: int, remote: bool) -> int:
+        if offset >= 4096:
+            raise BlockingIOError
+        return there(handle, buffer, offset, n, remote)
+
+    monkeypatch.setattr(FileHandle, "read_now", not_in_memory)
+    order = []
+
+    async def work(client: Client) -> None:
+        inode, fh = await client.create(b"f", b"x" * 5000)
+        other, other_fh = await client.create(b"other", b"other")
+
+        async def wait() -> None:
+            order.append(await client.read(fh, 4990, 100))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await brake.reached()
+            assert await client.read(other_fh, 0, 9) == b"other"
+            await client.handlers.write(other_fh, 5, b" two")
+            assert (await client.handlers.lookup(ROOT, b"other", caller())).st_ino == other
+            assert order == []
+            brake.release.set()
+        assert order == [b"x" * 10]
         await client.handlers.forget([(other, 1)])
         await client.done(inode, fh)
         await client.done(other, other_fh)
