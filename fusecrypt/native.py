@@ -328,28 +328,34 @@ class FileKey:
         check(lib.fc_extent_iv(self._key, extent, out))
         return bytes(ffi.buffer(out))
 
-    def encrypt_extents(self, first: int, data: Buffer, result: Room | None = None) -> Room:
-        """Whole extents, the first numbered ``first``, into ``result`` of the same length, or a new one.
-
-        Raises ValueError if they are not whole, or do not fit.
-        """
-        return self._extents(lib.fc_extents_encrypt, first, data, result)
-
-    def decrypt_extents(self, first: int, data: Buffer, result: Room | None = None) -> Room:
-        """The reverse of :meth:`encrypt_extents`."""
-        return self._extents(lib.fc_extents_decrypt, first, data, result)
-
-    def _extents(self, function: Any, first: int, data: Buffer, result: Room | None) -> Room:
-        with ffi.from_buffer("uint8_t[]", data) as source:
-            count, rest = divmod(len(source), EXTENT_BYTES)
-            if rest:
-                raise ValueError("not a whole number of extents")
-            result = bytearray(len(source)) if result is None else result
-            if len(result) != len(source):
-                raise ValueError("the result has another length")
-            with ffi.from_buffer("uint8_t[]", result) as out:
-                check(function(self._key, first, source, out, count))
+    def encrypt_extents(self, first: int, data: Buffer) -> bytearray:
+        """Whole extents, the first numbered ``first``. Raises ValueError if they are not whole."""
+        result = bytearray(len(data))
+        self.encrypt_into(first, data, result)
         return result
+
+    def decrypt_extents(self, first: int, data: Buffer) -> bytearray:
+        """The reverse of :meth:`encrypt_extents`."""
+        result = bytearray(len(data))
+        self.decrypt_into(first, data, result)
+        return result
+
+    def encrypt_into(self, first: int, data: Buffer, result: Room) -> None:
+        """The same into ``result``, which may be ``data``. Raises ValueError if they differ in length."""
+        self._transform(lib.fc_extents_encrypt, first, data, result)
+
+    def decrypt_into(self, first: int, data: Buffer, result: Room) -> None:
+        """The reverse of :meth:`encrypt_into`."""
+        self._transform(lib.fc_extents_decrypt, first, data, result)
+
+    def _transform(self, function: Any, first: int, data: Buffer, result: Room) -> None:
+        count, rest = divmod(len(data), EXTENT_BYTES)
+        if rest:
+            raise ValueError("not a whole number of extents")
+        if len(result) != len(data):
+            raise ValueError("the result has another length")
+        with ffi.from_buffer("uint8_t[]", data) as source, ffi.from_buffer("uint8_t[]", result) as out:
+            check(function(self._key, first, source, out, count))
 
     def read(
         self,

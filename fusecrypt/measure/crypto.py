@@ -107,7 +107,7 @@ def _row(what: str, batch: int) -> Row:
 
 def _extents(choice: CipherChoice, decrypt: bool, data: memoryview, result: memoryview, rounds: int) -> None:
     key = FileKey.random(choice.code, choice.key_bytes)
-    transform = key.decrypt_extents if decrypt else key.encrypt_extents
+    transform = key.decrypt_into if decrypt else key.encrypt_into
     for number in range(rounds):
         transform(number, data, result)
 
