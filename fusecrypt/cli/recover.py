@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,8 +15,8 @@ from fusecrypt.cli import secrets
 from fusecrypt.cli.mount import fuse_options
 from fusecrypt.cli.options import MountOptions
 from fusecrypt.cli.output import Failures, json_option, json_path, write_json, write_line
-from fusecrypt.cli.terminal import ask_secret, describe, escaped, has_terminal, say
-from fusecrypt.errors import NotEcryptfsError, UsageError
+from fusecrypt.cli.terminal import ask_secret, describe, escaped, has_terminal, say, shell_words
+from fusecrypt.errors import NotEcryptfsError
 from fusecrypt.mount import spawn
 from fusecrypt.mount.config import MountConfig
 from fusecrypt.native import Secret, harden_process
@@ -150,8 +149,7 @@ def _attempts(findings: Findings, found: list[Material], options: Given, stack: 
 def _mount_all(attempts: Sequence[Attempt], mountpoint: str, failures: Failures) -> dict[Path, str]:
     """Mount what opened; returns what is mounted where."""
     opened = [each for each in attempts if each.policy is not None]
-    if not os.path.isdir(mountpoint):
-        raise UsageError(f"mount point {mountpoint} is no directory", "create it, or check the path")
+    spawn.check_directory("mount point", mountpoint)
     places = (
         [mountpoint] if len(opened) == 1 else [os.path.join(mountpoint, name) for name in _labels(opened)]
     )
@@ -193,9 +191,9 @@ def _mount(each: Attempt, place: str) -> None:
 
 
 def _commands(each: Attempt) -> Iterator[tuple[str, str]]:
-    words = [*mount_words(each.lower, each.used), str(each.lower)]
-    yield "mount", shlex.join(["fusecrypt", "mount", "-o", "ro", *words, "MOUNTPOINT"])
-    yield "list", shlex.join(["fusecrypt", "ls", *words])
+    words = [*mount_words(each.lower, each.used), str(each.lower.absolute())]
+    yield "mount", shell_words(["fusecrypt", "mount", "-o", "ro", *words, "MOUNTPOINT"])
+    yield "list", shell_words(["fusecrypt", "ls", *words])
 
 
 def _print(each: Attempt, commands: bool) -> None:
@@ -210,7 +208,7 @@ def _print(each: Attempt, commands: bool) -> None:
     write_line(f"{path}: opened with {how}")
     if commands:
         for name, value in _commands(each):
-            write_line(f"  {name:<8}{escaped(value)}")
+            write_line(f"  {name:<8}{value}")
 
 
 def _json(each: Attempt, place: str | None) -> dict[str, Any]:

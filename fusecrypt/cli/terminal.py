@@ -9,8 +9,10 @@ what was asked for; secrets are read into locked memory and never echoed.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import termios
+from collections.abc import Iterable
 
 from fusecrypt.errors import FusecryptError, SecretError
 from fusecrypt.native import Secret
@@ -52,6 +54,21 @@ def _escaped(character: str) -> str:
     if code < 0x80:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def shell_words(words: Iterable[str]) -> str:
+    """A command as a shell takes it, on one line and printable whatever the words are."""
+    return " ".join(map(_shell_word, words))
+
+
+def _shell_word(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    return "$'" + "".join(map(_shell_octet, os.fsencode(word))) + "'"
+
+
+def _shell_octet(octet: int) -> str:
+    return chr(octet) if chr(octet) not in "'\\" and 0x20 <= octet < 0x7F else f"\\{octet:03o}"
 
 
 def describe(error: FusecryptError) -> str:
@@ -96,19 +113,17 @@ def ask_secret(prompt: str) -> Secret:
 def read_line(fd: int, source: str) -> Secret:
     """The first line from a descriptor, exactly its newline stripped, read into locked memory.
 
-    Raises SecretError for an empty first line or one longer than 4096 octets.
+    What follows is left for the next one who reads. Raises SecretError for an empty first line or one longer
+    than 4096 octets.
     """
     with Secret(MAX_LINE + 1) as room:
         view = room.view()
         count = 0
         end = -1
         while end < 0 and count < len(view):
-            n = os.readv(fd, [view[count:]])
-            if n == 0:
+            if os.readv(fd, [view[count : count + 1]]) == 0 or view[count] == 0x0A:
                 end = count
-                break
-            end = next((i for i in range(count, count + n) if view[i] == 0x0A), -1)
-            count += n
+            count += 1
         if end < 0:
             raise SecretError(f"{source}: the first line is longer than {MAX_LINE} octets")
         if end == 0:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import stat
 import subprocess
 import sys
 from types import TracebackType
@@ -20,8 +22,7 @@ def check_places(lower: str, mountpoint: str) -> None:
     opened before the mount covered it.
     """
     for what, path in (("lower directory", lower), ("mount point", mountpoint)):
-        if not os.path.isdir(path):
-            raise UsageError(f"{what} {path} is no directory", "create it, or check the path")
+        check_directory(what, path)
     below = os.path.commonpath((os.path.realpath(lower), os.path.realpath(mountpoint)))
     if below == os.path.realpath(lower) and not os.path.samefile(lower, mountpoint):
         raise UsageError(
@@ -30,6 +31,20 @@ def check_places(lower: str, mountpoint: str) -> None:
         )
     if not os.path.exists("/dev/fuse"):
         raise UnsupportedSystemError("/dev/fuse is absent", "load the module: `modprobe fuse`")
+
+
+def check_directory(what: str, path: str) -> None:
+    """Raises UsageError for what is no directory, TreeError for a mount whose daemon is gone."""
+    try:
+        is_directory = stat.S_ISDIR(os.stat(path).st_mode)
+    except OSError as error:
+        if error.errno == errno.ENOTCONN:
+            raise TreeError(
+                f"{what} {path} is a mount whose daemon is gone", "take it down with `fusecrypt umount`"
+            ) from None
+        is_directory = False
+    if not is_directory:
+        raise UsageError(f"{what} {path} is no directory", "create it, or check the path")
 
 
 class Daemon:

@@ -158,7 +158,7 @@ def mount_words(lower: Path, used: Iterable[Offer]) -> list[str]:
     for offer in used:
         if offer.path is not None and not _found_by_itself(lower, offer):
             option = "--keyslots" if offer.kind == material.SLOTS else "--wrapped-passphrase"
-            words += [option, str(offer.path)]
+            words += [option, str(offer.path.absolute())]
         if offer.salt != DEFAULT_SALT:
             words += ["--salt", offer.salt.hex()]
     return words

@@ -15,7 +15,7 @@ import pytest
 from tests import golden, manifest
 from tests.cli.test_mount import Terminal
 from tests.manifest import diff
-from tests.mount.support import PROGRAM, is_mounted, lower_state, run
+from tests.mount.support import PROGRAM, daemons, is_mounted, lower_state, run, wait_for_end
 from tests.mount.users import program_for_others
 from tests.offline.support import FACTS, LOGIN, alice, made_tree, nas_share, whole_home
 from tests.tree.support import token
@@ -58,6 +58,30 @@ def test_it_says_what_opened_and_how_to_go_on(disk: Path, tmp_path: Path) -> Non
     assert {"notes.txt", "file of bob", "picture.jpg"} <= set(shown.splitlines())
 
 
+def test_the_commands_work_for_odd_names(tmp_path: Path) -> None:
+    odd = tmp_path / os.fsdecode(b"-it's a \\ \n\xff $HOME \xc3\xa4")
+    lower = alice(odd)
+    saved = tmp_path / "-the 'keys'\n" / "wrapped-passphrase"
+    saved.parent.mkdir()
+    (lower.parent / ".ecryptfs" / "wrapped-passphrase").rename(saved)
+    (tmp_path / "login").write_text(LOGIN)
+    words = ("recover", "--passfile", tmp_path / "login", "--keys", saved.parent.name, "--", odd.name)
+    lines = run(*words, cwd=tmp_path).stdout.splitlines()
+    command = next(line.split(maxsplit=1)[1] for line in lines if line.startswith("  list"))
+    command = f"{shlex.quote(str(PROGRAM))} {command.removeprefix('fusecrypt ')} --passfile {tmp_path}/login"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd="/")
+    assert "notes.txt" in done.stdout
+
+
+def test_two_secrets_from_standard_input(disk: Path) -> None:
+    (secrets, w) = os.pipe()
+    os.write(w, f"{LOGIN}\ntest\n".encode())
+    os.close(w)
+    done = run("recover", "--passfile", "-", "--passfile", "-", disk, stdin=secrets)
+    os.close(secrets)
+    assert "not opened" not in done.stdout
+
+
 def test_mounts_of_several_are_named_after_them(disk: Path, tmp_path: Path) -> None:
     up = tmp_path / "up"
     up.mkdir()
@@ -89,6 +113,22 @@ def test_a_single_tree_is_mounted_on_the_place_itself(tmp_path: Path) -> None:
     inside = tmp_path / "backup" / "alice" / ".Private" / "up"
     inside.mkdir()
     assert "lies inside" in run(*words, inside, tmp_path / "backup", status=2).stderr
+
+
+def test_a_dead_mount_is_called_one(tmp_path: Path) -> None:
+    lower, up = alice(tmp_path / "backup"), tmp_path / "up"
+    up.mkdir()
+    (tmp_path / "login").write_text(LOGIN)
+    key = ("--passfile", tmp_path / "login")
+    run("mount", "-o", "ro", *key, lower, up)
+    try:
+        (daemon,) = daemons()
+        os.kill(daemon, 9)
+        wait_for_end(daemon)
+        for words in (("mount", lower, up), ("recover", *key, "--mount", up, tmp_path / "backup")):
+            assert "is a mount whose daemon is gone" in run(*words, status=1).stderr
+    finally:
+        run("umount", up)
 
 
 def test_key_files_that_lie_elsewhere(tmp_path: Path) -> None:
