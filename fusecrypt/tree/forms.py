@@ -17,6 +17,10 @@ from fusecrypt.tree.headers import Found, new_header
 from fusecrypt.tree.policy import Policy
 
 
+_MOST = 64
+"""Forms that are tried on the lane, which takes fewer: a hostile tree can have one for every file."""
+
+
 class Forms:
     """What a lane has been told."""
 
@@ -44,7 +48,7 @@ class Forms:
     def _tell(self, header: Header) -> None:
         packets = [packet for packet in header.packets if isinstance(packet, PassphrasePacket)]
         form = (header.flags, *((p.cipher, p.signature, p.salt) for p in packets))
-        if len(packets) != len(header.packets) or form in self._told:
+        if len(packets) != len(header.packets) or form in self._told or len(self._told) >= _MOST:
             return
         tokens = [self._policy.token(packet.signature) for packet in packets]
         known = [i for i, token in enumerate(tokens) if token is not None]

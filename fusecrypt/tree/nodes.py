@@ -171,12 +171,17 @@ class NodeTable:
         node = self._by_stat(st)
         if node is None or not node.is_same(st):
             # Otherwise an object with this inode number was replaced behind our back.
-            taken = st.ino in self._by_number or self._take(st.ino) is not None
-            node = Node(st, next(self._synthetic) if taken else st.ino)
+            node = Node(st, self._free_number(st.ino))
             self._put(node)
         node.refs += 1
         self.add_link(node, parent, name)
         return node
+
+    def _free_number(self, ino: int) -> int:
+        """An inode number that no living node has: the lower one if it can be."""
+        while ino in self._by_number or self._take(ino) is not None:
+            ino = next(self._synthetic)
+        return ino
 
     def _put(self, node: Node) -> None:
         self._by_number[node.number] = node

@@ -78,3 +78,24 @@ def test_a_policy_for_more_keys_than_a_form_has_room_for(tmp_path: Path) -> None
         tree.forget(node)
     packets = lower_header(tmp_path / "file").packets
     assert len([packet for packet in packets if isinstance(packet, PassphrasePacket)]) == 9
+
+
+def test_a_form_for_every_file_costs_no_memory(tmp_path: Path) -> None:
+    """As salts differ, which nobody needs to read a file."""
+    count = 100
+    with opened(tmp_path, PLAIN) as tree:
+        for number in range(count):
+            User(tree).create(f"file {number}", b"data")
+    for number in range(count):
+        path = tmp_path / f"file {number}"
+        (packet,) = lower_header(path).passphrase_packets
+        packet = dataclasses.replace(packet, salt=number.to_bytes(8))
+        with path.open("r+b") as file:
+            file.write(dataclasses.replace(lower_header(path), packets=(packet,)).encode_region())
+    with opened(tmp_path, PLAIN) as tree:
+        user = User(tree)
+        with_lane(user)
+        for number in range(count):
+            assert user.read(f"file {number}") == b"data"
+        assert tree._forms is not None
+        assert len(tree._forms._told) < count

@@ -502,3 +502,19 @@ def test_every_descriptor_comes_back(lower: Path, mode: Policy) -> None:
             pass
     tree.close()
     assert descriptors() == before
+
+
+def test_numbers_that_are_made_up_are_no_lower_ones(tmp_path: Path) -> None:
+    """A lower file system may use all 64 bits."""
+    (tmp_path / "file").touch()
+    with open(tmp_path / "file") as file:
+        st = stat_fd(file.fileno(), False)
+    table = NodeTable(st)
+    lower = [(1, 5), (2, 5), (1, 1 << 63), (1, (1 << 63) + 1), (2, (1 << 63) + 1), (3, 5), (1, (1 << 64) - 1)]
+    objects = [st._replace(dev=dev, ino=ino) for dev, ino in lower]
+    nodes = [table.acquire(each, table.root, b"%d" % i) for i, each in enumerate(objects)]
+    assert len({node.number for node in nodes}) == len(nodes)
+    assert all(table.by_number(node.number) is node for node in nodes)
+    assert nodes[0].number == 5
+    for node in nodes:
+        table.release(node)
