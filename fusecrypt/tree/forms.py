@@ -16,7 +16,6 @@ from fusecrypt.ondisk.packets import PassphrasePacket
 from fusecrypt.tree.headers import Found, new_header
 from fusecrypt.tree.policy import Policy
 
-
 _MOST = 64
 """Forms that are tried on the lane, which takes fewer: a hostile tree can have one for every file."""
 
