@@ -16,6 +16,7 @@ _COMMANDS = {
     "mount": "fusecrypt.cli.mount:mount",
     "umount": "fusecrypt.cli.umount:umount",
     "status": "fusecrypt.cli.status:status",
+    "doctor": "fusecrypt.cli.doctor:doctor",
     "identify": "fusecrypt.cli.identify:identify_",
     "recover": "fusecrypt.cli.recover:recover",
     "ls": "fusecrypt.cli.ls:ls",

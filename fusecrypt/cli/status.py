@@ -45,13 +45,13 @@ def status(mountpoint: str | None, as_json: bool) -> int:
         if not mounts:
             raise UsageError(f"{mountpoint} is no fusecrypt mount", "`fusecrypt status` lists all")
     reports = [_report(found) for found in mounts]
-    if as_json:
-        write_json(reports)
-    else:
-        for number, report in enumerate(reports):
-            if number:
-                write_line("")
-            _print(report)
+    for number, report in enumerate(reports):
+        if as_json:
+            write_json(report)
+            continue
+        if number:
+            write_line("")
+        _print(report)
     return int(any(report["problems"] for report in reports))
 
 

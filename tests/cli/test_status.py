@@ -19,7 +19,7 @@ TREE = golden.tree("aes32")
 
 
 def status(mount: Mount, code: int = 0) -> dict[str, Any]:
-    (report,) = json.loads(run("status", "--json", mount.path, status=code).stdout)
+    report = json.loads(run("status", "--json", mount.path, status=code).stdout)
     assert report["mountpoint"] == str(mount.path)
     assert report["lower"] == str(mount.lower)
     return dict(report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -240,3 +241,13 @@ def test_no_tpm_library_is_imported_without_a_tpm(made: Bench) -> None:
     bench = replace(made, program=(sys.executable, "-c", code))
     bench.run("test", "--keyslots", "F", "--passfile", "R")
     bench.run("add", "recovery", *UNLOCK, "--recovery-file", "R2")
+
+
+def test_the_doctor_sees_it(swtpm: SoftwareTPM) -> None:
+    for level in ("good", "note"):
+        done = subprocess.run(
+            [PROGRAM, "doctor", "--json", "--tcti", swtpm.tcti], capture_output=True, text=True, check=True
+        )
+        results = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [each["level"] for each in results if each["subject"] == "TPM"] == [level]
+        swtpm.stop()
