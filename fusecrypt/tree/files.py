@@ -66,7 +66,9 @@ class OpenFile(Protocol):
         ...
 
     def truncate(self, size: int) -> None:
-        """Cut or extend (with encrypted zeros). Raises OSError; then the size is the old one."""
+        """Cut or extend (with encrypted zeros).
+
+        Raises OSError; then size and contents are the old ones, or the file is cut all the same."""
         ...
 
     def adopt(self, fd: int) -> None:
@@ -218,8 +220,9 @@ class EncryptedFile(LowerFile):
                 self._cut_back()
                 raise
             return
-        key.zero_tail(self.fd, self._data_offset, self._size, size)
-        self._set_size(size)
+        old = self._size
+        self._set_size(size)  # first: cleared octets below the old size would be contents
+        key.zero_tail(self.fd, self._data_offset, old, size)
         self._capacity_if_cut = None
         self._set_direct()
         os.ftruncate(self.fd, lower_size(size, self._data_offset))

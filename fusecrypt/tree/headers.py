@@ -117,7 +117,8 @@ def write_size(fd: int, found: Found, size: int) -> None:
     """Change the size field, the only part of a header that ever changes. Raises OSError."""
     field = ondisk.encode_size(size)
     if not found.in_xattr:
-        os.pwrite(fd, field, 0)
+        if os.pwrite(fd, field, 0) != len(field):
+            raise OSError(errno.EIO, "the size could not be written whole")
         return
     _set_attribute(fd, field + found.octets[len(field) :])
 

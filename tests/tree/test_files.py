@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
+import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -376,3 +377,33 @@ def test_a_failed_open_leaves_no_trace(user: User) -> None:
         assert node.file is None
         assert node.opens == 0
         assert node.refs == 1
+
+
+def test_no_size_is_guessed_where_descriptors_are_short(plain: User) -> None:
+    """The kernel would go by it: with write-back caching it asks once."""
+    plain.create("file", b"x" * 100)
+    with plain.node("file") as node:
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        free = os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        try:
+            for look in (lambda: plain.tree.stat(node), lambda: plain.tree.lookup(plain.tree.root, b"file")):
+                with pytest.raises(OSError, match=os.strerror(errno.EMFILE)):
+                    look()
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert plain.tree.stat(node).size == 100
+
+
+def test_a_truncation_that_fails_leaves_all_contents(user: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    data = NOISE[:20_000]
+    user.create("file", data)
+    with monkeypatch.context() as patch:
+        patch.setattr("fusecrypt.tree.files.write_size", refuse)
+        with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+            user.truncate("file", 4100)
+    assert user.read("file") == data
