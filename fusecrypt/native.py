@@ -443,10 +443,13 @@ def stat_many(dirfd: int, names: Sequence[bytes], peek: bool) -> list[Stat]:
 
 
 def stat_fd(fd: int, peek: bool) -> Stat:
-    """The same for an open file, which must be readable for the peek."""
+    """The same for an open file, which must be readable for the peek. Raises OSError if it has no stat."""
     out = ffi.new("fc_stat *")
     check(lib.fc_stat_fd(fd, peek, out))
-    return Stat._make(_STAT.unpack(ffi.buffer(out)))
+    st = Stat._make(_STAT.unpack(ffi.buffer(out)))
+    if st.error and st.peek != PEEK_ERROR:
+        raise OSError(st.error, os.strerror(st.error))
+    return st
 
 
 def open_quietly(path: str | bytes | os.PathLike[str], flags: int, dir_fd: int | None = None) -> int:

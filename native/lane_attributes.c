@@ -182,7 +182,7 @@ lane_setattr(struct lane_request *q)
     if ((node->r.pin < 0 || node->file) && attributes_of(q->lane, node, &st, &size))
         return LANE_PASS;
     int held, fd = descriptor_of(q->lane, node, &held);
-    if (fd < 0 || size < 0)
+    if (fd < 0 || size < 0 || (uint64_t)size > LANE_MAX_SIZE)
         return LANE_PASS;
     int failed = change(fd, in);
     if (!failed)

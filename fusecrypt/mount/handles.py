@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import count
 
 from fusecrypt.lane import Lane
+from fusecrypt.mount.replies import MISTAKEN
 from fusecrypt.native import utimens
 from fusecrypt.tree.files import OpenFile
 from fusecrypt.tree.listing import Entry, Listing
@@ -67,7 +68,8 @@ class FileHandle:
             utimens(self.file.fd, b"", None, believed)
             stamp = self._stamp()
         self.node.stamp = stamp
-        self.node.shown = self.file.size
+        if self.node.shown != MISTAKEN:
+            self.node.shown = self.file.size
 
 
 class DirectoryHandle:

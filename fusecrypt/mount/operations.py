@@ -10,7 +10,7 @@ import errno
 import mmap
 import os
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 
 import pyfuse3
 import trio
@@ -18,7 +18,7 @@ import trio
 from fusecrypt.lane import Lane
 from fusecrypt.mount.gate import Gates
 from fusecrypt.mount.handles import DirectoryHandle, FileHandle, Handles
-from fusecrypt.mount.replies import CACHE_SECONDS, Replies, async_handler, dot, handler
+from fusecrypt.mount.replies import CACHE_SECONDS, Replies, async_handler, dot, handler, size_in_doubt
 from fusecrypt.mount.setattr import SetAttributes, clear_set_id, take_setgid_from_others
 from fusecrypt.tree import attributes as tree_attributes
 from fusecrypt.tree import changes
@@ -116,12 +116,13 @@ class Operations(pyfuse3.Operations):
         ctx: pyfuse3.RequestContext,
     ) -> pyfuse3.EntryAttributes:
         node = self._node(inode)
-        if fields.update_size:
-            await self._truncate(node, attr.st_size, ctx)
-        if fields.update_mtime and node.file is not None:
-            node.file.born = None
-        SetAttributes(self.tree, node, attr, fields).apply()
-        return self._attributes(node, self.tree.stat(node))
+        with size_in_doubt(node) if fields.update_size else nullcontext():
+            if fields.update_size:
+                await self._truncate(node, attr.st_size, ctx)
+            if fields.update_mtime and node.file is not None:
+                node.file.born = None
+            SetAttributes(self.tree, node, attr, fields).apply()
+            return self._attributes(node, self.tree.stat(node))
 
     @handler
     def readlink(self, inode: int, ctx: pyfuse3.RequestContext) -> bytes:
@@ -234,8 +235,12 @@ class Operations(pyfuse3.Operations):
     @async_handler
     async def open(self, inode: int, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         node = self._node(inode)
-        if flags & os.O_TRUNC:
-            await self._truncate(node, 0, ctx)
+        with size_in_doubt(node) if flags & os.O_TRUNC else nullcontext():
+            if flags & os.O_TRUNC:
+                await self._truncate(node, 0, ctx)
+            return self._open(node, flags, ctx)
+
+    def _open(self, node: Node, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
         file = self.tree.open(node, flags & os.O_ACCMODE != os.O_RDONLY)
         if self.enable_writeback_cache and node.opens == 1 and node.shown not in (None, file.size):
             # It changed below a moment ago. The kernel looks the name up again, and learns the size.
@@ -269,10 +274,11 @@ class Operations(pyfuse3.Operations):
         handle = self.handles.file(fh)
         if handle.appends:
             offset = handle.file.size
-        if handle.node in self._gates or offset - handle.file.size > _LONG_WRITE:
-            await self._alone(handle.node, lambda: handle.file.write(offset, data))
-        else:
-            handle.file.write(offset, data)
+        with size_in_doubt(handle.node):
+            if handle.node in self._gates or offset - handle.file.size > _LONG_WRITE:
+                await self._alone(handle.node, lambda: handle.file.write(offset, data))
+            else:
+                handle.file.write(offset, data)
         if not handle.by_root and clear_set_id(handle.file.fd):
             pyfuse3.invalidate_inode(handle.node.number, attr_only=True)
         return len(data)

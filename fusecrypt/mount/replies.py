@@ -7,7 +7,8 @@ import functools
 import logging
 import stat
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import pyfuse3
@@ -25,6 +26,21 @@ failures: Counter[int] = Counter()
 
 CACHE_SECONDS = 1.0
 """How long the kernel may keep names and attributes without asking again."""
+
+
+MISTAKEN = 2**63 - 1
+"""Stands for the size that was given away where the kernel may believe another one: no file has it."""
+
+
+@contextmanager
+def size_in_doubt(node: Node) -> Iterator[None]:
+    """Around what changes a size. If it fails, the kernel may go on with a size that is not the one below (it
+    has that from the writes that it keeps back), so the next lookup gives the file out as another inode."""
+    try:
+        yield
+    except BaseException:
+        node.shown = MISTAKEN
+        raise
 
 
 class Replies:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from fusecrypt.native import PEEK_ERROR, stat_many
+from fusecrypt.native import stat_many
+from fusecrypt.tree.sizes import is_there
 
 if TYPE_CHECKING:
     from fusecrypt.tree.tree import Seen, Tree
@@ -51,7 +52,7 @@ class Listing:
     def entries(self, start: int, count: int) -> list[tuple[int, Entry]]:
         """Up to ``count`` entries from position ``start``, each with the position after it.
 
-        What has been removed meanwhile is left out.
+        What has been removed meanwhile is left out. Raises OSError.
         """
         part = self._names[start : start + count]
         stats = stat_many(self.fd, [lower for _, lower in part], True)
@@ -59,7 +60,7 @@ class Listing:
         return [
             (position, Entry(name, lower, see(st, self.fd, lower)))
             for position, ((name, lower), st) in enumerate(zip(part, stats, strict=True), start + 1)
-            if not st.error or st.peek == PEEK_ERROR
+            if is_there(st)
         ]
 
     def close(self) -> None:

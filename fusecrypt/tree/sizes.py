@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import suppress
 
@@ -14,6 +15,21 @@ from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.view import view_size
 
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+_SIZE_IS_GUESSED = (errno.EACCES, errno.EPERM, errno.EIO)
+"""Why a header cannot be read: it is not for this process to read, or on a bad place of the disk."""
+
+
+def is_there(st: Stat) -> bool:
+    """Whether a look (with a peek) at a name has found something; a file whose header cannot be read is
+    something too, to be renamed or removed. Raises OSError where the look failed, as it does for want of
+    descriptors: then it says nothing, and a size would be wrong."""
+    if not st.error or (st.peek == PEEK_ERROR and st.error in _SIZE_IS_GUESSED):
+        return True
+    if st.error == errno.ENOENT:
+        return False
+    raise OSError(st.error, os.strerror(st.error))
 
 
 def regular_size(st: Stat, file: int | str, policy: Policy) -> int:
@@ -51,8 +67,9 @@ def _size_when_open(st: Stat, file: int | str, policy: Policy) -> int:
 
 
 def _xattr_size(file: int | str) -> int | None:
-    """The upper size that the attribute of a lower file says, or None if there is no usable one."""
-    with suppress(OSError, FormatError):
+    """The upper size that the attribute of a lower file says, or None if there is no usable one, or it is not
+    for this process to read. Raises OSError."""
+    with suppress(FormatError, FileNotFoundError, PermissionError):
         value = read_xattr(file)
         if value is not None:
             return parse_header(value).size

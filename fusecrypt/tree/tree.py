@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from fusecrypt.errors import FormatError
 from fusecrypt.lane import Lane, OpenRecord
-from fusecrypt.native import PEEK_ERROR, Stat, open_quietly, stat_fd, stat_many
+from fusecrypt.native import Stat, open_quietly, stat_fd, stat_many
 from fusecrypt.tree.directories import Directories
 from fusecrypt.tree.files import EncryptedFile, OpenFile, open_file
 from fusecrypt.tree.forms import Forms
@@ -24,7 +24,7 @@ from fusecrypt.tree.listing import Listing
 from fusecrypt.tree.names import PlainNames, name_codec
 from fusecrypt.tree.nodes import Node, NodeTable, stale
 from fusecrypt.tree.policy import Policy
-from fusecrypt.tree.sizes import regular_size
+from fusecrypt.tree.sizes import is_there, regular_size
 
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -116,6 +116,8 @@ class Tree:
         st = _peek(fd, node.name)
         if st is None or not node.is_same(st):
             raise stale()
+        if st.error == errno.EIO:
+            raise OSError(st.error, os.strerror(st.error))
         return self.see(st, fd, node.name)
 
     def _stat_unlinked(self, node: Node) -> Seen:
@@ -264,8 +266,4 @@ class Tree:
 def _peek(dir_fd: int, lower: bytes) -> Stat | None:
     """A child of an open directory, with what its header says, or None if there is none. Raises OSError."""
     st = stat_many(dir_fd, [lower], True)[0]
-    if not st.error or st.peek == PEEK_ERROR:
-        return st
-    if st.error == errno.ENOENT:
-        return None
-    raise OSError(st.error, os.strerror(st.error))
+    return st if is_there(st) else None
