@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from fusecrypt.cli.completion import mount_points
 from fusecrypt.cli.output import json_option, write_json, write_line
 from fusecrypt.cli.terminal import describe, escaped
 from fusecrypt.errors import FusecryptError, UsageError
@@ -26,7 +27,7 @@ _TROUBLE = {
 
 
 @click.command()
-@click.argument("mountpoint", required=False)
+@click.argument("mountpoint", required=False, shell_complete=mount_points)
 @json_option
 def status(mountpoint: str | None, as_json: bool) -> int:
     """Show all mounts of this machine, or the one on MOUNTPOINT: source of the key, ciphers, figures, health.

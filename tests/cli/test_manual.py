@@ -1,0 +1,123 @@
+"""Manual pages, completions and --help say the same."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+from click.shell_completion import BashComplete
+
+from fusecrypt.cli.main import fusecrypt
+from manual.pages import pages
+from tests.mount.support import PROGRAM, mounted
+
+ROOT = Path(__file__).parents[2]
+MAIN = click.Context(fusecrypt, info_name="fusecrypt", **fusecrypt.context_settings)
+_VARIABLE = "_FUSECRYPT_COMPLETE"
+
+
+def all_commands(group: click.Context) -> list[click.Context]:
+    """A group with all commands below it."""
+    assert isinstance(group.command, click.Group)
+    found = [group]
+    for name in group.command.list_commands(group):
+        command = group.command.get_command(group, name)
+        assert command is not None
+        context = click.Context(command, info_name=name, parent=group)
+        found += all_commands(context) if isinstance(command, click.Group) else [context]
+    return found
+
+
+def words(text: str) -> str:
+    return " ".join(text.replace("`", "").split())
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("manual")
+    subprocess.run([sys.executable, "-m", "manual", made], check=True, cwd=ROOT)
+    return made
+
+
+@pytest.fixture(scope="module")
+def shown(directory: Path) -> dict[str, str]:
+    """Each page as man(1) shows it, in one line."""
+    environment = {**os.environ, "MANWIDTH": "5000", "MANROFFOPT": "", "LC_ALL": "C.UTF-8"}
+    found = {}
+    for path in directory.glob("man/man?/*"):
+        command: list[str | Path] = ["man", "--warnings", "--nh", "--nj", "-E", "UTF-8", "-l", path]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+        assert done.stderr == "", path
+        found[path.name] = words(re.sub(r"\x1b\[[0-9;]*m|.\x08", "", done.stdout))
+    return found
+
+
+def test_a_page_for_each_command_and_nothing_else(shown: dict[str, str]) -> None:
+    names = {each.info_name for each in all_commands(MAIN) if each.parent is MAIN}
+    wanted = {f"fusecrypt-{name}.1" for name in (*names, "key", "manifest")}
+    assert set(shown) == wanted | {"fusecrypt.1", "fusecrypt-keyslots.5", "mount.fuse.fusecrypt.8"}
+    for name in wanted:
+        assert f"{name.removesuffix('.1')}(1)" in shown["fusecrypt.1"]
+
+
+@pytest.mark.parametrize("context", all_commands(MAIN), ids=lambda context: context.command_path)
+def test_page_help_and_completion(context: click.Context, shown: dict[str, str]) -> None:
+    """Every word of a help text is in the page; every option is in it, and is completed."""
+    path = context.command_path.split()
+    page = shown["-".join(path[:2]) + ".1"]
+    text = (context.command.help or "").replace("\b\n", "")
+    for block in text.split("\n\n"):
+        assert words(block).removeprefix("Exit statuses: ") in page
+    helped = context.get_help()
+    complete = BashComplete(fusecrypt, {}, "fusecrypt", _VARIABLE)
+    completed = {item.value for item in complete.get_completions(path[1:], "--")}
+    for option in context.command.get_params(context):
+        record = option.get_help_record(context)
+        if record is not None:
+            assert record[0] in helped
+            assert f"{words(record[0])} {words(record[1])}" in page
+            assert {each for each in option.opts if each.startswith("--")} <= completed
+    if isinstance(context.command, click.Group):
+        names = set(context.command.list_commands(context))
+        assert {item.value for item in complete.get_completions(path[1:], "")} == names
+        assert not [name for name in names if not re.search(rf"^  {name}\b", helped, re.MULTILINE)]
+
+
+def test_keyslots_page_has_the_section_of_the_docs(shown: dict[str, str]) -> None:
+    page = shown["fusecrypt-keyslots.5"]
+    for text in (
+        "Format, version 1",
+        '{"format": "fusecrypt-keyslots", "version": 1,',
+        "PolicyAuthValue with a PIN.",
+    ):
+        assert text in page
+    assert "Threat model" not in page
+
+
+def test_pages_are_the_same_each_time() -> None:
+    assert pages() == pages()
+
+
+def test_bash(directory: Path, tmp_path: Path) -> None:
+    """A real bash completes commands, options, and mount points."""
+    with mounted(tmp_path / "lower") as mount:
+        for line, expected in (
+            ("fusecrypt umo", "umount"),
+            ("fusecrypt key add tp", "tpm2"),
+            ("fusecrypt mount --keysl", "--keyslots"),
+            (f"fusecrypt umount {tmp_path}/low", str(mount.path)),
+        ):
+            script = (
+                f"source {directory}/completions/bash/fusecrypt; COMP_WORDS=({line}); "
+                "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _fusecrypt_completion fusecrypt; echo ${COMPREPLY[@]}"
+            )
+            environment = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
+            done = subprocess.run(
+                ["bash", "-c", script], capture_output=True, text=True, check=True, env=environment
+            )
+            assert (done.stdout, done.stderr) == (f"{expected}\n", "")
