@@ -15,7 +15,9 @@ from contextlib import nullcontext, suppress
 import pyfuse3
 import trio
 
+from fusecrypt.errors import FusecryptError
 from fusecrypt.lane import Lane
+from fusecrypt.mount.damage import DamageLog
 from fusecrypt.mount.gate import Gates
 from fusecrypt.mount.handles import DirectoryHandle, FileHandle, Handles
 from fusecrypt.mount.replies import CACHE_SECONDS, Replies, async_handler, dot, handler, size_in_doubt
@@ -67,6 +69,7 @@ class Operations(pyfuse3.Operations):
         tree.use_lane(self.lane)
         self.handles = Handles(self.lane, tree)
         self._gates = Gates()
+        self._damage = DamageLog()
         self._remote = remote
         self._for_others = os.geteuid() == 0
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER))
@@ -241,7 +244,11 @@ class Operations(pyfuse3.Operations):
             return self._open(node, flags, ctx)
 
     def _open(self, node: Node, flags: int, ctx: pyfuse3.RequestContext) -> pyfuse3.FileInfo:
-        file = self.tree.open(node, flags & os.O_ACCMODE != os.O_RDONLY)
+        try:
+            file = self.tree.open(node, flags & os.O_ACCMODE != os.O_RDONLY)
+        except (OSError, FusecryptError) as error:
+            self._damage.note(node, error)
+            raise
         if self.enable_writeback_cache and node.opens == 1 and node.shown not in (None, file.size):
             # It changed below a moment ago. The kernel looks the name up again, and learns the size.
             self.tree.close_file(node)
@@ -256,6 +263,13 @@ class Operations(pyfuse3.Operations):
         self, fh: int, offset: int, size: int
     ) -> memoryview:
         handle = self.handles.file(fh)
+        try:
+            return await self._read(handle, offset, size)
+        except OSError as error:
+            self._damage.note(handle.node, error)
+            raise
+
+    async def _read(self, handle: FileHandle, offset: int, size: int) -> memoryview:
         if handle.node not in self._gates:
             try:
                 # The reply is sent before anybody else can use the buffer.

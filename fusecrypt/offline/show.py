@@ -18,6 +18,7 @@ from fusecrypt.tree.headers import Found
 from fusecrypt.tree.listing import Entry
 from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import Seen, Tree
+from fusecrypt.tree.tree import lower_path as tree_path
 
 PIECE = 1 << 20
 """Octets of a file that are read at once."""
@@ -85,15 +86,7 @@ def _read(tree: Tree, file: OpenFile, buffer: memoryview, offset: int) -> int:
 def lower_path(tree: Tree, path: bytes) -> bytes:
     """Where an existing object lies below the lower root. Raises OSError (ENOENT)."""
     with node_at(tree, b"/".join(split(path))) as node:
-        return _lower_path(node)
-
-
-def _lower_path(node: Node) -> bytes:
-    names = []
-    while node.parent is not None:
-        names.append(node.name)
-        node = node.parent
-    return b"/".join(reversed(names)) or b"."
+        return tree_path(node)
 
 
 def upper_path(tree: Tree, root: Path, path: Path) -> bytes:
@@ -142,7 +135,7 @@ def facts(tree: Tree, path: bytes) -> Facts:
     """Look at one object. Raises OSError."""
     names = split(path)
     with node_at(tree, b"/".join(names)) as node:
-        lower = _lower_path(node)
+        lower = tree_path(node)
         seen = tree.stat(node)
         xattrs: tuple[bytes, ...] = ()
         with suppress(OSError):  # symlinks and special files have none

@@ -41,6 +41,15 @@ def by_descriptor(fd: int) -> str:
     return f"/proc/self/fd/{fd}"
 
 
+def lower_path(node: Node) -> bytes:
+    """Where an object lies below the lower root, by the link that was seen last."""
+    names = []
+    while node.parent is not None:
+        names.append(node.name)
+        node = node.parent
+    return b"/".join(reversed(names)) or b"."
+
+
 class Tree:
     """One lower tree and the keys and modes it is used with."""
 
