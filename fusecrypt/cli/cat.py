@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from fusecrypt.cli.output import Failures
-from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.offline.show import pieces
+from fusecrypt.sources.given import KeyOptions
 
 
 @click.command()

@@ -15,7 +15,7 @@ import click
 from fusecrypt.cli.activity import amount, with_activity
 from fusecrypt.cli.manifest import read_manifest, shown
 from fusecrypt.cli.output import json_option, json_path, printable, write_json, write_line
-from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.cli.terminal import say
 from fusecrypt.cli.unmounted import check_outside, lock_unmounted
 from fusecrypt.errors import NotEcryptfsError, UsageError
@@ -30,6 +30,7 @@ from fusecrypt.offline.manifest import compare
 from fusecrypt.offline.quarantine import LOG, Quarantine
 from fusecrypt.offline.repair import Outcome, repair
 from fusecrypt.offline.repair import undo as undo_repairs
+from fusecrypt.sources.given import KeyOptions
 from fusecrypt.tree.survey import Walk
 from fusecrypt.tree.tree import Tree
 

@@ -9,10 +9,11 @@ import click
 
 from fusecrypt.cli.copying import Report, check_not_mounted_there, copy_options
 from fusecrypt.cli.progress import progress
-from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.errors import UsageError
 from fusecrypt.offline.export import export_tar, export_tree
 from fusecrypt.offline.rules import Rules
+from fusecrypt.sources.given import KeyOptions
 
 
 @click.command()

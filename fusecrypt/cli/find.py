@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from fusecrypt.cli.output import Failures, null_option, write_names
-from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.offline.show import lower_path, upper_path
+from fusecrypt.sources.given import KeyOptions
 
 
 @click.command()

@@ -9,12 +9,13 @@ import click
 
 from fusecrypt.cli.copying import Report, check_not_mounted_there, copy_options
 from fusecrypt.cli.progress import progress
-from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.cli.unmounted import lock_unmounted
 from fusecrypt.errors import KeyNotFoundError, UsageError
 from fusecrypt.mount.lock import Use
 from fusecrypt.offline.import_ import import_directory
 from fusecrypt.offline.rules import Rules
+from fusecrypt.sources.given import KeyOptions
 
 
 @click.command("import")

@@ -21,9 +21,10 @@ from fusecrypt.cli.output import (
     write_line,
     write_names,
 )
-from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.errors import FormatError
 from fusecrypt.offline.show import entries, split
+from fusecrypt.sources.given import KeyOptions
 from fusecrypt.tree.listing import Entry
 from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import Seen, Tree

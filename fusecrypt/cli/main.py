@@ -8,9 +8,11 @@ import sys
 import click
 
 from fusecrypt import __version__
+from fusecrypt.cli import terminal
 from fusecrypt.cli.lazy import LazyGroup
 from fusecrypt.cli.terminal import hint, say
 from fusecrypt.errors import FusecryptError
+from fusecrypt.sources.person import introduce
 
 _COMMANDS = {
     "mount": "fusecrypt.cli.mount:mount",
@@ -55,6 +57,7 @@ def main() -> None:
 
 def run(command: click.Command, name: str | None = None) -> int:
     """Run a command line and return its exit status; expected failures show no traceback."""
+    introduce(terminal)
     try:
         status = command.main(prog_name=name, standalone_mode=False)
     except FusecryptError as error:

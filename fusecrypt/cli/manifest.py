@@ -12,7 +12,7 @@ import click
 
 from fusecrypt.cli.activity import amount, with_activity
 from fusecrypt.cli.output import Failures, json_option, json_path, printable, write_json, write_line
-from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.cli.terminal import say
 from fusecrypt.cli.unmounted import check_outside
 from fusecrypt.errors import UsageError
@@ -20,6 +20,7 @@ from fusecrypt.offline import manifest as manifests
 from fusecrypt.offline.digests import Digester, Object, Unreadable
 from fusecrypt.offline.manifest import Difference
 from fusecrypt.offline.seals import KeyCheck, KeySeal, SignatureCheck, SignatureSeal
+from fusecrypt.sources.given import KeyOptions
 from fusecrypt.tree.tree import Tree
 
 

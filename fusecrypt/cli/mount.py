@@ -12,18 +12,18 @@ from typing import Any
 
 import click
 
-from fusecrypt.cli import options as mount_options
 from fusecrypt.cli.duration import seconds
-from fusecrypt.cli.options import MountOptions
-from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.source_options import Sources, source_options
-from fusecrypt.cli.source_tree import KeyOptions, resolve_tree
+from fusecrypt.cli.source_options import source_options
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import UnsupportedSystemError, UsageError
 from fusecrypt.mount import lock, spawn
 from fusecrypt.mount.config import MountConfig
 from fusecrypt.mount.status import describe
 from fusecrypt.native import harden_process
+from fusecrypt.sources import options as mount_options
+from fusecrypt.sources.given import KeyOptions, SlotOptions, Sources
+from fusecrypt.sources.options import MountOptions
+from fusecrypt.sources.resolved import resolve_tree
 from fusecrypt.tree.resolve import Options, Resolution
 from fusecrypt.tree.survey import Walk
 

@@ -12,10 +12,10 @@ from typing import NoReturn
 
 import click
 
-from fusecrypt.cli import options as mount_options
 from fusecrypt.cli.main import run
 from fusecrypt.cli.mount import mount
 from fusecrypt.errors import UsageError
+from fusecrypt.sources import options as mount_options
 
 _STATUS = {0: 0, 2: 1, 5: 2}
 """mount(8)'s statuses for ours: 1 wrong options, 2 the system lacks something; all else is 32."""

@@ -10,9 +10,10 @@ from typing import BinaryIO
 import click
 
 from fusecrypt.cli.output import Failures, null_option, printable
-from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.errors import UsageError
 from fusecrypt.offline.convert import decrypt_text, encrypt_path
+from fusecrypt.sources.given import KeyOptions
 from fusecrypt.tree.names import NameCodec
 
 _BLOCK = 1 << 16

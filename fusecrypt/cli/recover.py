@@ -11,11 +11,9 @@ from typing import Any
 
 import click
 
-from fusecrypt.cli import secrets
 from fusecrypt.cli.mount import fuse_options
-from fusecrypt.cli.options import MountOptions
 from fusecrypt.cli.output import Failures, json_option, json_path, write_json, write_line
-from fusecrypt.cli.terminal import ask_secret, describe, escaped, has_terminal, say, shell_words
+from fusecrypt.cli.terminal import ask_secret, escaped, has_terminal, say, shell_words
 from fusecrypt.errors import NotEcryptfsError
 from fusecrypt.mount import spawn
 from fusecrypt.mount.config import MountConfig
@@ -32,6 +30,9 @@ from fusecrypt.offline.recover import (
     salts,
 )
 from fusecrypt.offline.search import Findings, search
+from fusecrypt.sources import secrets
+from fusecrypt.sources.options import MountOptions
+from fusecrypt.sources.person import describe
 
 _NO_KEY = 3
 

@@ -12,8 +12,7 @@ import click
 from fusecrypt.cli.activity import Activity
 from fusecrypt.cli.key.access import new_secret
 from fusecrypt.cli.output import printable
-from fusecrypt.cli.source_tree import KeyOptions, key_options
-from fusecrypt.cli.sources import Request, gather
+from fusecrypt.cli.source_tree import key_options
 from fusecrypt.cli.terminal import hint, say
 from fusecrypt.cli.unmounted import check_outside, lock_unmounted
 from fusecrypt.errors import KeyNotFoundError, NotEcryptfsError, UsageError
@@ -22,6 +21,8 @@ from fusecrypt.mount.lock import Use
 from fusecrypt.native import harden_process
 from fusecrypt.offline.journal import Journal
 from fusecrypt.offline.rekey import Keys, Left, Rekeying
+from fusecrypt.sources.gather import Request, gather
+from fusecrypt.sources.given import KeyOptions
 from fusecrypt.tree.resolve import Candidates, resolve
 from fusecrypt.tree.survey import Walk
 

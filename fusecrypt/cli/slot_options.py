@@ -4,42 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fusecrypt.keys.files import read_small
-from fusecrypt.keys.tpm.policy import MAX_SIGNATURES
-
-_APPROVALS = tuple(
-    Path(directory) / "systemd" / "tpm2-pcr-signature.json" for directory in ("/etc", "/run", "/usr/lib")
-)
-"""Where systemd keeps the signed PCR policies of the running system."""
-
-
-@dataclass(frozen=True)
-class SlotOptions:
-    """The options that `mount` and `key` share: which file and slot, what opens a TPM slot, which TPM."""
-
-    keyslots: Path | None = None
-    slot: int | None = None
-    pin_file: str | None = None
-    tcti: str | None = None
-    pcr_signature: Path | None = None
-    last_attempt: bool = False
-
-    def approvals(self) -> bytes:
-        """The signature file that was named, or the running system's; empty if there is none."""
-        if self.pcr_signature is not None:
-            return read_small(self.pcr_signature, MAX_SIGNATURES)
-        for path in _APPROVALS:
-            with suppress(OSError):
-                return read_small(path, MAX_SIGNATURES)
-        return b""
-
+from fusecrypt.sources.given import SlotOptions
 
 _FILE = click.Path(path_type=Path)
 _TCTI_HELP = "The TPM, such as device:/dev/tpmrm0 or swtpm:path=SOCKET."

@@ -3,34 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import click
 
 from fusecrypt.cli.slot_options import slot_options
-
-
-@dataclass(frozen=True)
-class Sources:
-    """The options that say where keys come from, as they were given."""
-
-    passfile: Sequence[str]
-    passphrase_fd: Sequence[int]
-    extpass: Sequence[str]
-    salt: str | None
-    wrapped_passphrase: Path | None
-    keyring: bool
-    encrypted_key: Sequence[str]
-    master: str | None
-    blobauth_file: str | None
-    keyauth_file: str | None
-    keyhandle: str | None
-    master_pcrs: str | None
-    raw_key: Sequence[str]
-
+from fusecrypt.sources.given import Sources
 
 _OPTIONS = (
     click.option("--passfile", multiple=True, metavar="FILE", help="Secret: FILE's first line; - is stdin."),

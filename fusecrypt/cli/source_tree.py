@@ -10,35 +10,22 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from fusecrypt.cli import options as mount_options
-from fusecrypt.cli.options import MountOptions
-from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.source_options import Sources, source_options
-from fusecrypt.cli.sources import Request, gather
-from fusecrypt.cli.terminal import say
+from fusecrypt.cli.source_options import source_options
 from fusecrypt.errors import NotEcryptfsError
 from fusecrypt.native import harden_process, open_quietly
-from fusecrypt.tree.policy import Policy
-from fusecrypt.tree.resolve import Resolution, resolve
+from fusecrypt.sources import options as mount_options
+from fusecrypt.sources.given import KeyOptions, SlotOptions, Sources
+from fusecrypt.sources.resolved import resolve_tree, wipe
 from fusecrypt.tree.survey import Walk
 from fusecrypt.tree.tree import Tree
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-
-
-@dataclass(frozen=True)
-class KeyOptions:
-    """All that the command line says about keys and about how a tree is read."""
-
-    options: MountOptions
-    sources: Sources
-    slots: SlotOptions
 
 
 def key_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,24 +67,4 @@ def open_tree(lower: Path, keys: KeyOptions, *, writing: bool = False) -> Iterat
         yield tree
     finally:
         tree.close()
-        _wipe(policy)
-
-
-def resolve_tree(lower: Path, walk: Walk, keys: KeyOptions) -> tuple[Resolution, str]:
-    """Get at the keys of a tree and decide how to use them; remarks are said.
-
-    Also returns in words where the keys came from.
-    """
-    options = keys.options
-    gathered = gather(Request(keys.sources, keys.slots, options, lower, walk))
-    if gathered.read_only:
-        options.fuse.add("ro")
-    resolution = resolve(iter(walk), gathered.candidates, options.tree_options())
-    for remark in resolution.remarks:
-        say(remark)
-    return resolution, gathered.source
-
-
-def _wipe(policy: Policy) -> None:
-    for token in policy.tokens:
-        token.key.wipe()
+        wipe(policy)

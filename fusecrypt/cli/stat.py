@@ -12,11 +12,12 @@ import click
 
 from fusecrypt.cli.ls import attributes, kind_name
 from fusecrypt.cli.output import Failures, json_option, json_path, printable, write_json, write_line
-from fusecrypt.cli.source_tree import KeyOptions, key_options, open_tree
+from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.offline.health import WELL
 from fusecrypt.offline.show import Facts, facts
 from fusecrypt.ondisk import header as ondisk
 from fusecrypt.ondisk.packets import Packet, PassphrasePacket
+from fusecrypt.sources.given import KeyOptions
 from fusecrypt.tree.headers import Found
 from fusecrypt.tree.policy import Policy
 

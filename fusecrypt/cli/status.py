@@ -11,10 +11,11 @@ import click
 
 from fusecrypt.cli.completion import mount_points
 from fusecrypt.cli.output import json_option, write_json, write_line
-from fusecrypt.cli.terminal import describe, escaped
+from fusecrypt.cli.terminal import escaped
 from fusecrypt.errors import FusecryptError, UsageError
 from fusecrypt.mount.mounts import FSTYPE, MountPoint, mount_table
 from fusecrypt.mount.status import ask
+from fusecrypt.sources.person import describe
 
 _TROUBLE = {
     "EIO": "failed reads or writes, or damaged files: `fusecrypt check` finds those",

@@ -14,10 +14,10 @@ import sys
 import termios
 from collections.abc import Iterable
 
-from fusecrypt.errors import FusecryptError, SecretError
+from fusecrypt.errors import SecretError
 from fusecrypt.native import Secret
+from fusecrypt.sources.lines import read_line
 
-MAX_LINE = 4096
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
 _SURROGATES = range(0xDC80, 0xDD00)
 """What stands for an octet that is no UTF-8."""
@@ -71,11 +71,6 @@ def _shell_octet(octet: int) -> str:
     return chr(octet) if chr(octet) not in "'\\" and 0x20 <= octet < 0x7F else f"\\{octet:03o}"
 
 
-def describe(error: FusecryptError) -> str:
-    """An error and its hint as one line."""
-    return f"{error} ({error.hint})" if error.hint else str(error)
-
-
 def has_terminal() -> bool:
     """Whether a secret can be asked for."""
     try:
@@ -108,24 +103,3 @@ def ask_secret(prompt: str) -> Secret:
             os.write(tty, b"\n")
     finally:
         os.close(tty)
-
-
-def read_line(fd: int, source: str) -> Secret:
-    """The first line from a descriptor, exactly its newline stripped, read into locked memory.
-
-    What follows is left for the next one who reads. Raises SecretError for an empty first line or one longer
-    than 4096 octets.
-    """
-    with Secret(MAX_LINE + 1) as room:
-        view = room.view()
-        count = 0
-        end = -1
-        while end < 0 and count < len(view):
-            if os.readv(fd, [view[count : count + 1]]) == 0 or view[count] == 0x0A:
-                end = count
-            count += 1
-        if end < 0:
-            raise SecretError(f"{source}: the first line is longer than {MAX_LINE} octets")
-        if end == 0:
-            raise SecretError(f"{source}: the passphrase is empty")
-        return room.part(0, end)

@@ -15,20 +15,21 @@ SUFFIX = ".keyslots"
 SYSTEM = Path("/etc/fusecrypt/keyslots")
 
 
-def candidates(lower: Path, sig: bytes, environ: Mapping[str, str] = os.environ) -> list[Path]:
-    """The places in order: beside the tree, the user's configuration, the system's."""
+def candidates(lower: Path | None, sig: bytes, environ: Mapping[str, str] = os.environ) -> list[Path]:
+    """The places in order: beside the tree (if it is on this machine), the user's configuration, the
+    system's."""
     base = Path(environ.get("XDG_CONFIG_HOME", ""))
     user = (base if base.is_absolute() else home_directory() / ".config") / "fusecrypt" / "keyslots"
-    lower = lower.resolve()
+    beside = [lower.resolve().with_name(lower.resolve().name + SUFFIX)] if lower else []
     return [
-        lower.with_name(lower.name + SUFFIX),
+        *beside,
         user / f"{sig.hex()}{SUFFIX}",
         SYSTEM / f"{sig.hex()}{SUFFIX}",
     ]
 
 
 def find(
-    lower: Path, sigs: Iterable[bytes], environ: Mapping[str, str] = os.environ
+    lower: Path | None, sigs: Iterable[bytes], environ: Mapping[str, str] = os.environ
 ) -> tuple[SlotStore, SlotFile, list[str]] | tuple[None, None, list[str]]:
     """The first file that holds a key of the tree, and a line for each one that was passed over.
 

@@ -39,7 +39,7 @@ def test_each_command_has_its_name_and_a_help_text(group: str) -> None:
             ["ls", "--help"],
             ["fusecrypt.cli.mount", "fusecrypt.mount", "pyfuse3", "trio", "rich", "tpm2_pytss"],
         ),
-        (["identify", "--help"], ["fusecrypt.cli.sources", "fusecrypt.mount", "pyfuse3", "tpm2_pytss"]),
+        (["identify", "--help"], ["fusecrypt.sources.gather", "fusecrypt.mount", "pyfuse3", "tpm2_pytss"]),
         (["umount", "--help"], ["fusecrypt.cli.mount", "fusecrypt.keys", "cryptography"]),
         (["key", "list", "--help"], ["fusecrypt.cli.mount", "fusecrypt.cli.key.create", "tpm2_pytss"]),
     ],

@@ -11,10 +11,11 @@ from tests import golden
 PROGRAM = """
 import ctypes, resource, sys
 from pathlib import Path
-from fusecrypt.cli.options import MountOptions
-from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.source_options import Sources
-from fusecrypt.cli.source_tree import KeyOptions, open_tree
+from fusecrypt.sources.options import MountOptions
+from fusecrypt.sources.given import SlotOptions
+from fusecrypt.sources.given import Sources
+from fusecrypt.cli.source_tree import open_tree
+from fusecrypt.sources.given import KeyOptions
 
 sources = Sources([sys.argv[2]], (), (), None, None, False, (), None, None, None, None, None, ())
 with open_tree(Path(sys.argv[1]), KeyOptions(MountOptions(), sources, SlotOptions())) as tree:

@@ -10,7 +10,6 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
-from fusecrypt.cli import options
 from fusecrypt.errors import FormatError, SecretError, UsageError
 from fusecrypt.keys import homes, payload, synology
 from fusecrypt.keys.encrypted import EncryptedBlob
@@ -23,6 +22,7 @@ from fusecrypt.ondisk.ciphers import CIPHERS, CipherChoice
 from fusecrypt.ondisk.header import parse_header
 from fusecrypt.ondisk.names import decode_name
 from fusecrypt.ondisk.packets import parse_packets
+from fusecrypt.sources import options
 from tests import names as plain
 from tests.names import encode_name
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from fusecrypt.cli import options
+from fusecrypt.sources import options
 from fusecrypt.tree.tree import Tree
 from tests import golden, manifest
 from tests.kernel import in_guest, mixed, plan, rebuild, trees

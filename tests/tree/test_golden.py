@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fusecrypt.cli.options import parse
+from fusecrypt.sources.options import parse
 from fusecrypt.tree.resolve import Options
 from tests import golden
 from tests.golden import GoldenTree

@@ -10,10 +10,7 @@ from typing import Any
 
 import click
 
-from fusecrypt.cli import secrets as sources
-from fusecrypt.cli import unlock
 from fusecrypt.cli.slot_options import (
-    SlotOptions,
     last_attempt_option,
     pcr_signature_option,
     tcti_option,
@@ -24,6 +21,9 @@ from fusecrypt.keys.slotfile import SlotFile
 from fusecrypt.keys.slotstore import SlotStore
 from fusecrypt.keys.volume import Volume
 from fusecrypt.native import Secret
+from fusecrypt.sources import secrets as sources
+from fusecrypt.sources import unlock
+from fusecrypt.sources.given import SlotOptions
 
 REVOCATION = (
     "copies of the file made before this (backups, snapshots) still open with the old secret and give the "

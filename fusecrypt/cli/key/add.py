@@ -9,7 +9,6 @@ import click
 from fusecrypt.cli.key import recovery
 from fusecrypt.cli.key.access import Access, new_passfile_option, new_secret, unlocking
 from fusecrypt.cli.terminal import say
-from fusecrypt.cli.unlock import open_tpm
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.files import read_small
@@ -20,6 +19,7 @@ from fusecrypt.keys.slots.tpm2_spare import SpareEnrolment
 from fusecrypt.keys.tpm.facts import lockout
 from fusecrypt.keys.tpm.parent import name_of
 from fusecrypt.keys.tpm.policy import SignedPolicy, parse_pcrs
+from fusecrypt.sources.unlock import open_tpm
 
 _MAX_PEM = 4096
 _MAX_PUBLIC = 1024

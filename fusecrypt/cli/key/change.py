@@ -17,13 +17,13 @@ from fusecrypt.cli.key.access import (
     unlocking,
 )
 from fusecrypt.cli.terminal import say
-from fusecrypt.cli.unlock import open_tpm
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.slots.passphrase import PassphraseBody, PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import RecoveryBody, RecoveryEnrolment
 from fusecrypt.keys.slots.slot import Enrolment, Slot
 from fusecrypt.keys.slots.tpm2 import TPM2Body
 from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
+from fusecrypt.sources.unlock import open_tpm
 
 
 @click.command()

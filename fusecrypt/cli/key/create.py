@@ -11,17 +11,12 @@ from pathlib import Path
 
 import click
 
-from fusecrypt.cli import secrets as inputs
 from fusecrypt.cli.key import recovery
 from fusecrypt.cli.key.access import new_secret
 from fusecrypt.cli.key.add import check_label, label_option
 from fusecrypt.cli.key.trees import Keys, resolved, walked
-from fusecrypt.cli.options import MountOptions
-from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.source_options import Sources, source_options
-from fusecrypt.cli.sources import Request, gather
+from fusecrypt.cli.source_options import source_options
 from fusecrypt.cli.terminal import ask_secret, has_terminal, say
-from fusecrypt.cli.unlock import note
 from fusecrypt.errors import SecretError
 from fusecrypt.keys import locate
 from fusecrypt.keys.raw import parse_sig
@@ -32,6 +27,11 @@ from fusecrypt.keys.synology import is_export
 from fusecrypt.keys.volume import Volume
 from fusecrypt.keys.wrapped import read_wrapped
 from fusecrypt.native import Secret
+from fusecrypt.sources import secrets as inputs
+from fusecrypt.sources.gather import Request, gather
+from fusecrypt.sources.given import SlotOptions, Sources
+from fusecrypt.sources.options import MountOptions
+from fusecrypt.sources.unlock import note
 
 
 @click.command()

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import click
 
-from fusecrypt.cli import secrets as inputs
 from fusecrypt.cli.key.access import Access, unlocking
 from fusecrypt.cli.key.trees import beside, resolved, walked
 from fusecrypt.cli.terminal import say
-from fusecrypt.cli.unlock import open_tpm
 from fusecrypt.errors import SecretError
 from fusecrypt.keys.export import DEFAULT_NAME, GIVES_UP, KernelKeys, export_kernel
 from fusecrypt.keys.files import write_new
@@ -22,6 +20,8 @@ from fusecrypt.keys.slotfile import CONTENT, NAMES
 from fusecrypt.keys.tpm.kernel import read_auth
 from fusecrypt.keys.volume import VolumeToken
 from fusecrypt.native import Secret
+from fusecrypt.sources import secrets as inputs
+from fusecrypt.sources.unlock import open_tpm
 from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.resolve import Candidates
 

@@ -10,12 +10,12 @@ import click
 
 from fusecrypt.cli.key.access import Access
 from fusecrypt.cli.key.trees import beside, each_alone, resolved, walked
-from fusecrypt.cli.options import MountOptions
-from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.source_options import Sources, source_options
-from fusecrypt.cli.sources import Request, gather
+from fusecrypt.cli.source_options import source_options
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import SecretError, UsageError
+from fusecrypt.sources.gather import Request, gather
+from fusecrypt.sources.given import SlotOptions, Sources
+from fusecrypt.sources.options import MountOptions
 
 
 @click.command("import")

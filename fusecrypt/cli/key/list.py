@@ -9,11 +9,11 @@ from typing import Any
 import click
 
 from fusecrypt.cli.key.access import keyslots_argument
-from fusecrypt.cli.unlock import warn_if_older
 from fusecrypt.keys.slotfile import SlotFile
 from fusecrypt.keys.slots.slot import Slot
 from fusecrypt.keys.slots.tpm2 import TPM2Body
 from fusecrypt.keys.slotstore import SlotStore
+from fusecrypt.sources.unlock import warn_if_older
 
 
 @click.command("list")

@@ -7,13 +7,13 @@ import json
 
 import click
 
-from fusecrypt.cli import secrets as sources
 from fusecrypt.cli.slot_options import tcti_option
 from fusecrypt.cli.terminal import say
-from fusecrypt.cli.unlock import open_tpm
 from fusecrypt.keys.tpm.errors import WrongPINError
 from fusecrypt.keys.tpm.facts import Lockout, reset_lockout
 from fusecrypt.keys.tpm.facts import lockout as figures_of
+from fusecrypt.sources import secrets as sources
+from fusecrypt.sources.unlock import open_tpm
 
 
 @click.command()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from fusecrypt.cli import secrets as sources
 from fusecrypt.cli.key.access import Access, Opened, new_secret, unlocking
 from fusecrypt.cli.terminal import say
-from fusecrypt.cli.unlock import open_tpm
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.slots.slot import Slot
 from fusecrypt.keys.slots.tpm2 import TPM2Body
 from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
+from fusecrypt.sources import secrets as sources
+from fusecrypt.sources.unlock import open_tpm
 
 
 @click.command()

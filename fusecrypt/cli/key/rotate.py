@@ -8,8 +8,6 @@ from contextlib import ExitStack
 
 import click
 
-from fusecrypt.cli import secrets as sources
-from fusecrypt.cli import unlock
 from fusecrypt.cli.key.access import Access, Opened, unlocking
 from fusecrypt.cli.terminal import ask_secret, has_terminal, say
 from fusecrypt.errors import UsageError
@@ -23,6 +21,8 @@ from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.volume import Volume
 from fusecrypt.native import Secret
+from fusecrypt.sources import secrets as sources
+from fusecrypt.sources import unlock
 
 _NAMES = {"passphrase": "passphrase", "recovery": "recovery key"}
 

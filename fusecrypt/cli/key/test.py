@@ -8,11 +8,8 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from fusecrypt.cli import secrets as sources
-from fusecrypt.cli import unlock
-from fusecrypt.cli.slot_options import SlotOptions, slot_options
-from fusecrypt.cli.terminal import ask_secret, describe, has_terminal, say
-from fusecrypt.cli.unlock import LazyTPM
+from fusecrypt.cli.slot_options import slot_options
+from fusecrypt.cli.terminal import ask_secret, has_terminal, say
 from fusecrypt.errors import FusecryptError, SecretError, UsageError
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.slotfile import SlotFile
@@ -22,6 +19,11 @@ from fusecrypt.keys.slotstore import SlotStore
 from fusecrypt.keys.unlock import open_with_pin, open_with_secret, open_with_tpm
 from fusecrypt.keys.volume import Volume
 from fusecrypt.native import Secret
+from fusecrypt.sources import secrets as sources
+from fusecrypt.sources import unlock
+from fusecrypt.sources.given import SlotOptions
+from fusecrypt.sources.person import describe
+from fusecrypt.sources.unlock import LazyTPM
 
 
 @dataclass

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from fusecrypt.cli import secrets as sources
 from fusecrypt.cli.key.access import new_secret
 from fusecrypt.cli.terminal import ask_secret, say
 from fusecrypt.errors import UsageError
 from fusecrypt.keys import homes
 from fusecrypt.keys.wrapped import WrappedPassphrase, read_wrapped, write_wrapped
 from fusecrypt.native import Secret
+from fusecrypt.sources import secrets as sources
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Where the command line takes passphrases from: files, descriptors, commands, the terminal."""
+"""Where passphrases come from: files, descriptors, commands."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import shlex
 import subprocess
 
-from fusecrypt.cli.terminal import read_line
 from fusecrypt.errors import SecretError, UsageError
 from fusecrypt.keys.token import MAX_PASSPHRASE
 from fusecrypt.native import Secret
+from fusecrypt.sources.lines import read_line
 
 _UTILS_NAMES = (b"passphrase_passwd=", b"passwd=")
 

@@ -14,9 +14,6 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
-from fusecrypt.cli import secrets as sources
-from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.terminal import ask_secret, describe, has_terminal, say
 from fusecrypt.errors import FusecryptError, SecretError
 from fusecrypt.keys.errors import SlotError, WrongSecretError
 from fusecrypt.keys.rollback import RollbackMemory
@@ -32,6 +29,9 @@ from fusecrypt.keys.unlock import Found, find_keys, open_with_pin, open_with_tpm
 from fusecrypt.keys.volume import Volume
 from fusecrypt.keys.wrapped import WrappedPassphrase
 from fusecrypt.native import Secret
+from fusecrypt.sources import secrets as sources
+from fusecrypt.sources.given import SlotOptions
+from fusecrypt.sources.person import ask_secret, describe, has_terminal, say
 
 _PROMPTS = 3
 

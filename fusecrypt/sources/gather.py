@@ -1,4 +1,4 @@
-"""From what the command line says about keys to candidates: the keys that a tree may use."""
+"""From what options say about keys to candidates: the keys that a tree may use."""
 
 from __future__ import annotations
 
@@ -9,13 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from fusecrypt.cli import secrets
-from fusecrypt.cli.masters import Master, encrypted_tokens
-from fusecrypt.cli.options import MountOptions
-from fusecrypt.cli.slot_options import SlotOptions
-from fusecrypt.cli.source_options import Sources
-from fusecrypt.cli.terminal import ask_secret, describe, say
-from fusecrypt.cli.unlock import open_tpm, unlock
 from fusecrypt.errors import FusecryptError, KeyNotFoundError, UsageError
 from fusecrypt.keys import homes, locate
 from fusecrypt.keys.errors import KeyFileError, WrongSecretError
@@ -29,6 +22,12 @@ from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.unlock import Found
 from fusecrypt.keys.wrapped import WrappedPassphrase, read_wrapped
 from fusecrypt.native import Secret
+from fusecrypt.sources import secrets
+from fusecrypt.sources.given import SlotOptions, Sources
+from fusecrypt.sources.masters import Master, encrypted_tokens
+from fusecrypt.sources.options import MountOptions
+from fusecrypt.sources.person import ask_secret, describe, say
+from fusecrypt.sources.unlock import open_tpm, unlock
 from fusecrypt.tree.resolve import Candidates
 from fusecrypt.tree.survey import LIMIT, Survey, Walk
 
@@ -49,12 +48,12 @@ class Gathered:
 
 @dataclass(frozen=True)
 class Request:
-    """One mount: what the command line says, where the tree is, what it told so far."""
+    """One tree: what options say, where it is (None: not on this machine), what it told so far."""
 
     sources: Sources
     slots: SlotOptions
     options: MountOptions
-    lower: Path
+    lower: Path | None
     walk: Walk
 
     @property
@@ -90,7 +89,8 @@ class Request:
     @functools.cached_property
     def home(self) -> homes.Home | None:
         """The layout of ecryptfs-utils that the tree belongs to. One that cannot be read is said."""
-        return _unless_unreadable(lambda: homes.recognise(self.lower))
+        lower = self.lower
+        return _unless_unreadable(lambda: homes.recognise(lower)) if lower else None
 
     @functools.cached_property
     def master(self) -> Master:

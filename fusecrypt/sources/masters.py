@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fusecrypt.cli import secrets
 from fusecrypt.errors import KeyNotFoundError, UsageError
 from fusecrypt.keys.encrypted import MAX_TEXT, EncryptedBlob
 from fusecrypt.keys.errors import KeyFileError
@@ -20,6 +19,7 @@ from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.trusted import MAX_TEXT as MAX_TRUSTED
 from fusecrypt.keys.trusted import TPMKey
 from fusecrypt.native import Secret, signature
+from fusecrypt.sources import secrets
 from fusecrypt.tree.resolve import prove_name_cipher
 from fusecrypt.tree.survey import Survey
 
