@@ -6,6 +6,7 @@ import errno
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fusecrypt.errors import DamagedError, FormatError, KeyNotFoundError
@@ -57,11 +58,19 @@ def find_header(fd: int) -> Found:
 
     Raises NotEcryptfsError if there is none, FormatError if the one there is unusable, OSError.
     """
-    head = os.pread(fd, ondisk.READ_SIZE, 0)
+    return header_in(os.pread(fd, ondisk.READ_SIZE, 0), lambda: read_xattr(fd))
+
+
+def header_in(head: bytes, attribute: Callable[[], bytes | None]) -> Found:
+    """The header in the first 4096 octets of a lower file, or else in its attribute, if it has one.
+
+    Raises NotEcryptfsError if there is none, FormatError if the one there is unusable, and what reading the
+    attribute raises.
+    """
     try:
         return Found(ondisk.parse_header(head), False, head)
     except FormatError:
-        value = read_xattr(fd)
+        value = attribute()
         if value is None:
             raise
     return Found(ondisk.parse_header(value), True, value)

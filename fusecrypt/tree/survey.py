@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fusecrypt.errors import FormatError
-from fusecrypt.native import open_quietly
 from fusecrypt.ondisk.ciphers import CipherChoice
 from fusecrypt.ondisk.names import NamePacket, decode_name
-from fusecrypt.tree.headers import find_header
+from fusecrypt.tree.place import LocalPlace, LowerEntry, Place
 
 LIMIT = 500_000
 """Entries after which nothing new is expected."""
@@ -22,8 +20,6 @@ _STEP = 512
 _SAMPLES = 64
 _DEEPEST = 256
 """Levels that are looked at. A directory is reached step by step, so a hostile depth costs its square."""
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -72,34 +68,31 @@ class Survey:
         if self.names[key] <= _SAMPLES:
             self.samples.setdefault(key, []).append(packet)
 
-    def note_file(self, name: bytes, dir_fd: int) -> None:
+    def note_file(self, entry: LowerEntry) -> None:
         """Look at a regular lower file's header; an empty file says nothing."""
         try:
-            fd = open_quietly(name, _FILE, dir_fd)
+            try:
+                found = entry.header()
+            except FormatError:
+                self.foreign += entry.size() > 0
+                return
         except OSError:
             self.unreadable += 1
             return
-        try:
-            found = find_header(fd)
-            packets = found.header.passphrase_packets
-            if packets:
-                signatures = tuple(packet.signature for packet in packets)
-                self.profiles[Profile(signatures, packets[-1].cipher, found.in_xattr)] += 1
-            else:
-                self.public_key_files += 1
-        except FormatError:
-            self.foreign += os.fstat(fd).st_size > 0
-        except OSError:
-            self.unreadable += 1
-        finally:
-            os.close(fd)
+        packets = found.header.passphrase_packets
+        if packets:
+            signatures = tuple(packet.signature for packet in packets)
+            self.profiles[Profile(signatures, packets[-1].cipher, found.in_xattr)] += 1
+        else:
+            self.public_key_files += 1
 
 
 class Walk:
     """A survey that can be looked at before the keys are at hand, and then goes on from there."""
 
-    def __init__(self, root_fd: int) -> None:
-        self._steps = survey_steps(root_fd)
+    def __init__(self, lower: int | Place) -> None:
+        """``lower`` as for :func:`survey_steps`."""
+        self._steps = survey_steps(lower)
         self._found = Survey()
 
     def __iter__(self) -> Iterator[Survey]:
@@ -118,49 +111,31 @@ class Walk:
         return self._found
 
 
-def survey_steps(root_fd: int) -> Iterator[Survey]:
+def survey_steps(lower: int | Place) -> Iterator[Survey]:
     """Walk a lower tree breadth first, yielding the same findings after every few hundred entries.
 
-    The caller stops when it has seen enough. Directories that cannot be read are counted and passed over.
+    ``lower`` is an open directory of this machine, or a tree elsewhere. The caller stops when it has seen
+    enough. Directories that cannot be read are counted and passed over.
     """
+    place = LocalPlace(lower) if isinstance(lower, int) else lower
     found = Survey()
     queue: deque[tuple[bytes, ...]] = deque([()])
     due = _STEP
     while queue:
         path = queue.popleft()
         try:
-            fd = _open_below(root_fd, path)
-        except OSError:
-            found.unreadable += 1
-            continue
-        try:
-            with os.scandir(fd) as entries:
+            with place.directory(path) as entries:
                 for entry in entries:
-                    name = os.fsencode(entry.name)
                     found.entries += 1
-                    found.note_name(name)
-                    if entry.is_dir(follow_symlinks=False):
+                    found.note_name(entry.name)
+                    if entry.is_directory:
                         if len(path) < _DEEPEST:
-                            queue.append((*path, name))
-                    elif entry.is_file(follow_symlinks=False):
-                        found.note_file(name, fd)
+                            queue.append((*path, entry.name))
+                    elif entry.is_regular:
+                        found.note_file(entry)
                     if found.entries >= due:
                         due += _STEP
                         yield found
         except OSError:
             found.unreadable += 1
-        finally:
-            os.close(fd)
     yield found
-
-
-def _open_below(root_fd: int, path: tuple[bytes, ...]) -> int:
-    """Open a directory one name at a time, so that no symlink is followed."""
-    fd = open_quietly(b".", _DIRECTORY, root_fd)
-    for name in path:
-        try:
-            below = open_quietly(name, _DIRECTORY, fd)
-        finally:
-            os.close(fd)
-        fd = below
-    return fd
