@@ -49,7 +49,9 @@ def test_expected_failures_are_not_logged(tmp_path: Path) -> None:
         awaited(handlers, work)
 
 
-def test_damaged_file_is_eio(tmp_path: Path) -> None:
+def test_damaged_file_is_eio(tmp_path: Path, expected_log: ExpectedLog) -> None:
+    expected_log(r"cannot be read: no eCryptfs marker")
+
     async def work(client: Client) -> None:
         inode, fh = await client.create(b"f", b"x" * 5000)
         await client.done(inode, fh)
