@@ -151,7 +151,8 @@ def test_a_tar_has_what_can_be_read_too(tree: Tree, lower: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["aes32", "aes16-plain-names", "two-keys"])
-def test_seeded_corruptions_leave_the_others_whole(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [40, pytest.param(334, marks=pytest.mark.full)])
+def test_seeded_corruptions_leave_the_others_whole(name: str, rounds: int, tmp_path: Path) -> None:
     kernels = golden.tree(name)
     lower = kernels.unpack(tmp_path / "lower")
     files = [path for path in lower.rglob("*") if path.is_file() and not path.is_symlink()]
@@ -159,7 +160,7 @@ def test_seeded_corruptions_leave_the_others_whole(name: str, tmp_path: Path) ->
     rng = random.Random(f"exported {name}")
     failed = 0
     with open_tree(lower, kernels.passphrases, READ_ONLY) as tree:
-        for count in range(40):
+        for count in range(rounds):
             file = rng.choice(files)
             before = file.read_bytes()
             corrupt(rng, file, files)
