@@ -7,9 +7,10 @@ file's contents tell which of many writes reached the disk, cell by cell.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Sequence
 
 CELL = 8
+EXTENT = 4096
 ZERO = 0
 """The version of cells that nobody wrote: gaps and extensions."""
 _VERSION, _FILE = 20, 40  # positions in a cell's number; the place of the cell is below
@@ -24,8 +25,9 @@ def cells(file: int, version: int, start: int, count: int) -> bytes:
 class History:
     """One file: the versions that each of its cells may have, and the sizes it may have."""
 
-    def __init__(self, number: int) -> None:
+    def __init__(self, number: int, zeros: bool) -> None:
         self.number = number
+        self._zeros = zeros
         self._now: list[int] = []
         self._smallest = self._largest = 0
         self._also: dict[int, set[int]] = {}
@@ -43,6 +45,8 @@ class History:
                 self._also.setdefault(place, set()).add(self._now[place])
                 self._now[place] = version
             else:
+                if self._zeros:
+                    self._also.setdefault(place, set()).add(ZERO)
                 self._now.append(version)
         self._note_size()
 
@@ -72,13 +76,18 @@ class History:
         self._now = [value >> _VERSION & 0xFFFFF for value in array("Q", data)]
         self.stored()
 
-    def wrong(self, data: bytes) -> str | None:
-        """What is wrong with these contents, if they cannot be this file's."""
+    def wrong(self, data: bytes, missing: Container[int] = ()) -> str | None:
+        """What is wrong with these contents, if they cannot be this file's. ``missing`` are extents that
+        cannot be read: that is allowed where a change of size was never stored."""
         size, rest = divmod(len(data), CELL)
         if rest or not self._smallest <= size <= self._largest:
             return f"{len(data)} octets instead of {self._smallest * CELL} to {self._largest * CELL}"
         for place, value in enumerate(array("Q", data)):
             version = value >> _VERSION & 0xFFFFF
+            if place * CELL // EXTENT in missing:
+                if place < self._smallest:
+                    return f"octets at {place * CELL} cannot be read"
+                continue
             if value != ZERO and value != self.number << _FILE | version << _VERSION | place:
                 return f"octets at {place * CELL} that nobody wrote"
             if place < self.size and version == self._now[place]:
@@ -90,9 +99,13 @@ class History:
 
 class Oracle:
     """A directory of such files. Each method is called before the change is asked for, but for
-    ``stored()`` and ``settled()``, which say that a promise was given."""
+    ``stored()`` and ``settled()``, which say that a promise was given.
 
-    def __init__(self) -> None:
+    ``zeros`` says that what was appended and not stored may be found as zeros.
+    """
+
+    def __init__(self, zeros: bool = False) -> None:
+        self._zeros = zeros
         self._files = 0
         self._possible: dict[str, list[History | None]] = {}
         """By name: what may be found there; the last one is what is there now."""
@@ -109,7 +122,7 @@ class Oracle:
 
     def create(self, name: str) -> None:
         self._files += 1
-        self._possible.setdefault(name, [None]).append(History(self._files))
+        self._possible.setdefault(name, [None]).append(History(self._files, self._zeros))
 
     def remove(self, name: str) -> None:
         self._possible[name].append(None)
@@ -132,12 +145,14 @@ class Oracle:
         for name, histories in self._possible.items():
             self._possible[name] = histories[-1:]
 
-    def complaints(self, found: dict[str, bytes], mend: bool = False) -> list[str]:
+    def complaints(
+        self, found: dict[str, bytes], missing: dict[str, Container[int]] | None = None, mend: bool = False
+    ) -> list[str]:
         """What in these files contradicts the promises. With ``mend`` they are what is there from now on."""
         wrong = [f"{name}: nobody made it" for name in found.keys() - self._possible.keys()]
         for name, histories in self._possible.items():
             data = found.get(name)
-            history, reasons = _matching(histories, data)
+            history, reasons = _matching(histories, data, (missing or {}).get(name, ()))
             if reasons:
                 wrong.append(f"{name}: " + "; or ".join(reasons))
             elif mend:
@@ -147,7 +162,9 @@ class Oracle:
         return wrong
 
 
-def _matching(histories: Sequence[History | None], data: bytes | None) -> tuple[History | None, list[str]]:
+def _matching(
+    histories: Sequence[History | None], data: bytes | None, missing: Container[int]
+) -> tuple[History | None, list[str]]:
     """The newest of the histories that allows for ``data`` (None: no such file), or why none does."""
     reasons = []
     for history in reversed(histories):
@@ -156,12 +173,8 @@ def _matching(histories: Sequence[History | None], data: bytes | None) -> tuple[
                 return None, []
             reasons.append("it is gone" if data is None else "it should be gone")
             continue
-        reason = history.wrong(data)
+        reason = history.wrong(data, missing)
         if reason is None:
             return history, []
         reasons.append(reason)
     return None, reasons
-
-
-def octets(files: Iterable[bytes]) -> int:
-    return sum(map(len, files))

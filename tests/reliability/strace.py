@@ -31,6 +31,11 @@ class Trace:
         """The calls that were made to fail."""
         return [line for line in self._lines() if line.endswith(_INJECTED)]
 
+    @property
+    def killed(self) -> bool:
+        """Whether the process was killed."""
+        return any("+++ killed by SIGKILL" in line for line in self._lines())
+
     def _lines(self) -> list[str]:
         return self._log.read_text(errors="replace").splitlines()
 

@@ -36,13 +36,13 @@ def killed_at(tmp_path: Path, options: tuple[str, ...], call: str, nth: int) -> 
     with mounted(lower, *options) as mount:
         name = f"{call}{nth}"
         steps.prepare(mount.path / name)
-        with traced(mount.pid, tmp_path / "log", call, f"inject={call}:signal=KILL:when={nth}"):
+        with traced(mount.pid, tmp_path / "log", call, f"inject={call}:signal=KILL:when={nth}") as trace:
             told = steps.perform(mount.path / name)
-        killed = mount.process.poll() is not None
-        if killed:
+        if trace.killed:
+            mount.process.wait(20)
             subprocess.run(["umount", "-l", mount.path], check=True)
             mount.process.returncode = 0  # as it was meant to end
-    if not killed:
+    if not trace.killed:
         return None
     with opened(lower, resolved(lower, [PASSPHRASE]).policy) as tree:
         return [f"{name}: {line}" for line in steps.complaints(readers.through_tree(tree, name), told)]
