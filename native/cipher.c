@@ -3,7 +3,7 @@
  *
  * A key costs no handle: each thread keeps one schedule for each cipher and mode, that of the key it
  * used last, in libgcrypt's secure memory or in fc_alloc()'s. So any number of files may be open, and
- * no lock is taken.
+ * no thread waits for another, but when a key ends and what any of them keeps of it is wiped.
  */
 #include "internal.h"
 
@@ -99,18 +99,9 @@ fc_cipher_new(int code, size_t key_bytes, const uint8_t *key, fc_cipher **out)
 void
 fc_cipher_free(fc_cipher *c)
 {
+    if (c)
+        fc_forget(c);
     fc_free(c);
-}
-
-static struct fc_schedules *
-schedules(void)
-{
-    struct fc_thread *thread = fc_thread();
-    if (!thread)
-        return NULL;
-    if (!thread->schedules)
-        thread->schedules = calloc(1, sizeof *thread->schedules);
-    return thread->schedules;
 }
 
 void
@@ -123,6 +114,24 @@ fc_schedules_free(struct fc_schedules *s)
             gcry_cipher_close(s->slots[mode][i].handle);
     fc_free(s->cast);
     free(s);
+}
+
+void
+fc_schedules_forget(struct fc_schedules *s, uint64_t serial)
+{
+    if (!s)
+        return;
+    for (size_t mode = 0; mode < MODES; mode++) {
+        for (size_t i = 0; i < ALGORITHMS; i++) {
+            struct slot *slot = &s->slots[mode][i];
+            if (slot->serial != serial)
+                continue;
+            gcry_cipher_close(slot->handle); /* wipes it, which setting another key does only in part */
+            *slot = (struct slot){0};
+        }
+    }
+    if (s->cast && s->cast->serial == serial)
+        fc_wipe(s->cast, sizeof *s->cast);
 }
 
 static int
@@ -139,11 +148,9 @@ open_slot(struct slot *slot, int algorithm, enum mode mode)
 
 /* The thread's handle with the key's schedule in it. */
 static int
-load_gcrypt(const struct fc_cipher *c, const struct algorithm *a, enum mode mode, struct slot **out)
+load_gcrypt(struct fc_schedules *s, const struct fc_cipher *c, const struct algorithm *a, enum mode mode,
+            struct slot **out)
 {
-    struct fc_schedules *s = schedules();
-    if (!s)
-        return -ENOMEM;
     struct slot *slot = &s->slots[mode][a - algorithms];
     if (!slot->handle) {
         int error = open_slot(slot, a->gcrypt, mode);
@@ -163,10 +170,9 @@ load_gcrypt(const struct fc_cipher *c, const struct algorithm *a, enum mode mode
 }
 
 static int
-load_cast(const struct fc_cipher *c, const struct fc_cast **out)
+load_cast(struct fc_schedules *s, const struct fc_cipher *c, const struct fc_cast **out)
 {
-    struct fc_schedules *s = schedules();
-    if (!s || (!s->cast && !(s->cast = fc_alloc(sizeof *s->cast))))
+    if (!s->cast && !(s->cast = fc_alloc(sizeof *s->cast)))
         return -ENOMEM;
     if (s->cast->serial != c->serial) {
         if (c->code == FC_CAST5)
@@ -199,11 +205,11 @@ exclusive_or(uint8_t *a, const uint8_t *b, size_t n)
 
 /* iv NULL: ECB */
 static int
-cast_blocks(const struct fc_cipher *c, size_t block, enum fc_direction direction, const uint8_t *iv,
-            const uint8_t *in, uint8_t *out, size_t n)
+cast_blocks(struct fc_schedules *kept, const struct fc_cipher *c, size_t block, enum fc_direction direction,
+            const uint8_t *iv, const uint8_t *in, uint8_t *out, size_t n)
 {
     const struct fc_cast *s;
-    int error = load_cast(c, &s);
+    int error = load_cast(kept, c, &s);
     if (error)
         return error;
     uint8_t chain[16] = {0}, next[16] = {0};
@@ -223,11 +229,11 @@ cast_blocks(const struct fc_cipher *c, size_t block, enum fc_direction direction
 }
 
 static int
-gcrypt_blocks(const struct fc_cipher *c, const struct algorithm *a, enum fc_direction direction,
-              const uint8_t *iv, const uint8_t *in, uint8_t *out, size_t n)
+gcrypt_blocks(struct fc_schedules *kept, const struct fc_cipher *c, const struct algorithm *a,
+              enum fc_direction direction, const uint8_t *iv, const uint8_t *in, uint8_t *out, size_t n)
 {
     struct slot *slot;
-    int error = load_gcrypt(c, a, iv ? CBC : ECB, &slot);
+    int error = load_gcrypt(kept, c, a, iv ? CBC : ECB, &slot);
     if (error)
         return error;
     if (iv && gcry_cipher_setiv(slot->handle, iv, (size_t)a->block))
@@ -238,6 +244,22 @@ gcrypt_blocks(const struct fc_cipher *c, const struct algorithm *a, enum fc_dire
     gcry_error_t failed = direction == FC_ENCRYPT ? gcry_cipher_encrypt(slot->handle, out, n, from, length)
                                                   : gcry_cipher_decrypt(slot->handle, out, n, from, length);
     return failed ? -EIO : 0;
+}
+
+/* This thread, whose schedules are there and locked, or NULL. */
+static struct fc_thread *
+take_schedules(void)
+{
+    struct fc_thread *thread = fc_thread();
+    if (!thread)
+        return NULL;
+    pthread_mutex_lock(&thread->lock);
+    if (!thread->schedules)
+        thread->schedules = calloc(1, sizeof *thread->schedules);
+    if (thread->schedules)
+        return thread;
+    pthread_mutex_unlock(&thread->lock);
+    return NULL;
 }
 
 static int
@@ -251,9 +273,13 @@ blocks(const struct fc_cipher *c, enum fc_direction direction, const uint8_t *iv
         return -EINVAL;
     if (n == 0)
         return 0;
-    if (a->gcrypt)
-        return gcrypt_blocks(c, a, direction, iv, in, out, n);
-    return cast_blocks(c, (size_t)a->block, direction, iv, in, out, n);
+    struct fc_thread *thread = take_schedules();
+    if (!thread)
+        return -ENOMEM;
+    int error = a->gcrypt ? gcrypt_blocks(thread->schedules, c, a, direction, iv, in, out, n)
+                          : cast_blocks(thread->schedules, c, (size_t)a->block, direction, iv, in, out, n);
+    pthread_mutex_unlock(&thread->lock);
+    return error;
 }
 
 int
@@ -284,6 +310,11 @@ fc_weak(const struct fc_cipher *c)
         return -EINVAL;
     if (!a->gcrypt)
         return 0;
-    int error = load_gcrypt(c, a, CBC, &slot);
-    return error ? error : slot->weak;
+    struct fc_thread *thread = take_schedules();
+    if (!thread)
+        return -ENOMEM;
+    int error = load_gcrypt(thread->schedules, c, a, CBC, &slot);
+    int weak = error ? error : slot->weak;
+    pthread_mutex_unlock(&thread->lock);
+    return weak;
 }

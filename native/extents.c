@@ -31,13 +31,14 @@ fc_set_engine(const char *name)
     return 0;
 }
 
-/* The thread's manager if the engine takes this cipher, else NULL. */
-static struct fc_ipsec *
+/* This thread if the bulk engine takes this cipher, else NULL. */
+static struct fc_thread *
 bulk_engine(const struct fc_cipher *c)
 {
     if (c->code != FC_AES_128 && c->code != FC_AES_192 && c->code != FC_AES_256)
         return NULL;
-    return fc_engine() == IPSEC ? fc_ipsec(fc_thread()) : NULL;
+    struct fc_thread *thread = fc_engine() == IPSEC ? fc_thread() : NULL;
+    return fc_ipsec_ready(thread) ? thread : NULL;
 }
 
 /* Where the extents of a batch are. */
@@ -49,13 +50,13 @@ struct batch {
 };
 
 static int
-run(const fc_file_key *key, struct fc_ipsec *ipsec, enum fc_direction direction, uint64_t first,
+run(const fc_file_key *key, struct fc_thread *bulk, enum fc_direction direction, uint64_t first,
     struct batch *b)
 {
     fc_ivs(key->root_iv, first, b->count, b->iv);
     /* One extent has nothing to be encrypted beside: then the portable engine is faster by a quarter. */
-    if (ipsec && (b->count > 1 || direction == FC_DECRYPT))
-        return fc_ipsec_cbc(ipsec, &key->cipher, direction, (const uint8_t(*)[16])b->iv, b->in, b->out,
+    if (bulk && (b->count > 1 || direction == FC_DECRYPT))
+        return fc_ipsec_cbc(bulk, &key->cipher, direction, (const uint8_t(*)[16])b->iv, b->in, b->out,
                             b->count);
     int error = 0;
     for (size_t i = 0; i < b->count && !error; i++)
@@ -96,12 +97,12 @@ gather(const struct work *w, size_t from, size_t count, struct batch *b)
 static int
 run_part(const struct work *w, size_t from, size_t count)
 {
-    struct fc_ipsec *ipsec = bulk_engine(&w->key->cipher);
+    struct fc_thread *bulk = bulk_engine(&w->key->cipher);
     struct batch b;
     int error = 0;
     for (size_t end = from + count; from < end && !error; from += b.count) {
         gather(w, from, least(end - from, FC_BATCH), &b);
-        error = run(w->key, ipsec, w->direction, w->first + from, &b);
+        error = run(w->key, bulk, w->direction, w->first + from, &b);
     }
     return error;
 }

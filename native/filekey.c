@@ -121,6 +121,8 @@ fc_file_key_wrap(const fc_file_key *key, const uint8_t fekek[FC_KEY], uint8_t *w
 void
 fc_file_key_free(fc_file_key *key)
 {
+    if (key)
+        fc_forget(&key->cipher);
     fc_free(key);
 }
 

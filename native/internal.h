@@ -4,6 +4,8 @@
 
 #include "fusecrypt.h"
 
+#include <pthread.h>
+
 enum fc_direction { FC_ENCRYPT, FC_DECRYPT };
 
 /*
@@ -27,13 +29,17 @@ struct fc_file_key {
 #define FC_WINDOW 256 /* extents of scratch: what one system call writes at most */
 
 struct fc_thread {
+    pthread_mutex_t lock; /* of the schedules, which others wipe: taken while they are used */
     struct fc_schedules *schedules;
     struct fc_ipsec *ipsec;
     uint8_t *scratch;
+    struct fc_thread *next, **here; /* in the list of all */
 };
 
 /* NULL without memory. */
 struct fc_thread *fc_thread(void);
+/* Wipe what any thread keeps of a key that is no more. */
+void fc_forget(const struct fc_cipher *);
 /* FC_WINDOW + 2 extents, or NULL. The last two are meant for plaintext. */
 uint8_t *fc_scratch(void);
 /* Prepare libgcrypt; to be called before its first use, cheap afterwards. */
@@ -63,6 +69,8 @@ int fc_cbc(const struct fc_cipher *, enum fc_direction, const uint8_t *iv, const
 /* 1 if the cipher's designers count this key as weak, 0 if not, or -errno. */
 int fc_weak(const struct fc_cipher *);
 void fc_schedules_free(struct fc_schedules *);
+/* With the thread's lock held. */
+void fc_schedules_forget(struct fc_schedules *, uint64_t serial);
 
 /* ---- kdf.c ------------------------------------------------------------------------------------ */
 
@@ -80,12 +88,14 @@ void fc_ivs(const uint8_t root_iv[16], uint64_t first, size_t count, uint8_t (*i
 
 /* Whether this build has it and this CPU can run it. */
 int fc_ipsec_usable(void);
-/* This thread's manager, or NULL if it cannot be had. */
-struct fc_ipsec *fc_ipsec(struct fc_thread *);
+/* Whether this thread has a manager, which it gets with the first call. */
+int fc_ipsec_ready(struct fc_thread *);
 /* CBC over up to FC_BATCH extents, each with its own place and IV. */
-int fc_ipsec_cbc(struct fc_ipsec *, const struct fc_cipher *, enum fc_direction, const uint8_t (*iv)[16],
+int fc_ipsec_cbc(struct fc_thread *, const struct fc_cipher *, enum fc_direction, const uint8_t (*iv)[16],
                  const uint8_t *const *in, uint8_t *const *out, size_t count);
 void fc_ipsec_free(struct fc_ipsec *);
+/* With the thread's lock held. */
+void fc_ipsec_forget(struct fc_ipsec *, uint64_t serial);
 
 /* ---- spread.c: work on several cores at once --------------------------------------------------- */
 

@@ -8,7 +8,6 @@
 /* Version 1.3 would otherwise define names as bare as MD5 and ENCRYPT. */
 #define NO_COMPAT_IMB_API_053
 #include <intel-ipsec-mb.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -59,22 +58,30 @@ fc_ipsec_usable(void)
     return usable;
 }
 
-struct fc_ipsec *
-fc_ipsec(struct fc_thread *thread)
+static struct fc_ipsec *
+new_ipsec(void)
 {
-    if (!thread || thread->ipsec)
-        return thread ? thread->ipsec : NULL;
     struct fc_ipsec *ipsec = calloc(1, sizeof *ipsec);
     if (!ipsec)
         return NULL;
     ipsec->manager = new_manager();
     ipsec->schedule = fc_alloc(sizeof *ipsec->schedule);
-    if (!ipsec->manager || !ipsec->schedule) {
-        fc_ipsec_free(ipsec);
-        return NULL;
-    }
+    if (ipsec->manager && ipsec->schedule)
+        return ipsec;
+    fc_ipsec_free(ipsec);
+    return NULL;
+}
+
+int
+fc_ipsec_ready(struct fc_thread *thread)
+{
+    if (!thread || thread->ipsec)
+        return thread != NULL;
+    struct fc_ipsec *ipsec = new_ipsec();
+    pthread_mutex_lock(&thread->lock);
     thread->ipsec = ipsec;
-    return ipsec;
+    pthread_mutex_unlock(&thread->lock);
+    return ipsec != NULL;
 }
 
 void
@@ -86,6 +93,13 @@ fc_ipsec_free(struct fc_ipsec *ipsec)
         free_mb_mgr(ipsec->manager);
     fc_free(ipsec->schedule);
     free(ipsec);
+}
+
+void
+fc_ipsec_forget(struct fc_ipsec *ipsec, uint64_t serial)
+{
+    if (ipsec && ipsec->schedule->serial == serial)
+        fc_wipe(ipsec->schedule, sizeof *ipsec->schedule);
 }
 
 static void
@@ -109,11 +123,13 @@ load(struct fc_ipsec *ipsec, const struct fc_cipher *c)
 }
 
 int
-fc_ipsec_cbc(struct fc_ipsec *ipsec, const struct fc_cipher *c, enum fc_direction direction,
+fc_ipsec_cbc(struct fc_thread *thread, const struct fc_cipher *c, enum fc_direction direction,
              const uint8_t (*iv)[16], const uint8_t *const *in, uint8_t *const *out, size_t count)
 {
     if (count > FC_BATCH)
         return -EINVAL;
+    pthread_mutex_lock(&thread->lock);
+    struct fc_ipsec *ipsec = thread->ipsec;
     load(ipsec, c);
     for (size_t i = 0; i < count; i++) {
         IMB_JOB *job = &ipsec->jobs[i];
@@ -129,6 +145,7 @@ fc_ipsec_cbc(struct fc_ipsec *ipsec, const struct fc_cipher *c, enum fc_directio
     IMB_CIPHER_DIRECTION way = direction == FC_ENCRYPT ? IMB_DIR_ENCRYPT : IMB_DIR_DECRYPT;
     uint32_t done = IMB_SUBMIT_CIPHER_BURST(ipsec->manager, ipsec->jobs, (uint32_t)count, IMB_CIPHER_CBC, way,
                                             (IMB_KEY_SIZE_BYTES)c->key_bytes);
+    pthread_mutex_unlock(&thread->lock);
     return done == count ? 0 : -EIO;
 }
 
@@ -188,11 +205,17 @@ fc_ipsec_usable(void)
     return 0;
 }
 
-struct fc_ipsec *
-fc_ipsec(struct fc_thread *thread)
+int
+fc_ipsec_ready(struct fc_thread *thread)
 {
     (void)thread;
-    return NULL;
+    return 0;
+}
+
+void
+fc_ipsec_forget(struct fc_ipsec *ipsec, uint64_t serial)
+{
+    (void)ipsec, (void)serial;
 }
 
 void
@@ -202,10 +225,10 @@ fc_ipsec_free(struct fc_ipsec *ipsec)
 }
 
 int
-fc_ipsec_cbc(struct fc_ipsec *ipsec, const struct fc_cipher *c, enum fc_direction direction,
+fc_ipsec_cbc(struct fc_thread *thread, const struct fc_cipher *c, enum fc_direction direction,
              const uint8_t (*iv)[16], const uint8_t *const *in, uint8_t *const *out, size_t count)
 {
-    (void)ipsec, (void)c, (void)direction, (void)iv, (void)in, (void)out, (void)count;
+    (void)thread, (void)c, (void)direction, (void)iv, (void)in, (void)out, (void)count;
     return -ENOTSUP;
 }
 

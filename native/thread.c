@@ -21,11 +21,35 @@ static pthread_once_t library_once = PTHREAD_ONCE_INIT;
 static pthread_key_t at_exit;
 static int have_at_exit;
 static _Thread_local struct fc_thread *self;
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct fc_thread *threads;
+
+static void
+list(struct fc_thread *thread)
+{
+    thread->next = threads;
+    thread->here = &threads;
+    if (threads)
+        threads->here = &thread->next;
+    threads = thread;
+}
+
+static void
+unlist(struct fc_thread *thread)
+{
+    *thread->here = thread->next;
+    if (thread->next)
+        thread->next->here = thread->here;
+}
 
 static void
 release(void *p)
 {
     struct fc_thread *thread = p;
+    pthread_mutex_lock(&list_lock);
+    unlist(thread);
+    pthread_mutex_unlock(&list_lock);
+    pthread_mutex_destroy(&thread->lock);
     fc_schedules_free(thread->schedules);
     fc_ipsec_free(thread->ipsec);
     if (thread->scratch) {
@@ -37,10 +61,22 @@ release(void *p)
     self = NULL;
 }
 
+/* A forked child has this thread alone. */
+static void
+forked(void)
+{
+    pthread_mutex_init(&list_lock, NULL);
+    threads = NULL;
+    if (self) {
+        pthread_mutex_init(&self->lock, NULL);
+        list(self);
+    }
+}
+
 static void
 initialise(void)
 {
-    have_at_exit = pthread_key_create(&at_exit, release) == 0;
+    have_at_exit = pthread_key_create(&at_exit, release) == 0 && pthread_atfork(NULL, NULL, forked) == 0;
 }
 
 struct fc_thread *
@@ -58,8 +94,27 @@ fc_thread(void)
         free(thread);
         return NULL;
     }
+    pthread_mutex_init(&thread->lock, NULL);
+    pthread_mutex_lock(&list_lock);
+    list(thread);
+    pthread_mutex_unlock(&list_lock);
     self = thread;
     return thread;
+}
+
+void
+fc_forget(const struct fc_cipher *c)
+{
+    if (c->serial == 0)
+        return;
+    pthread_mutex_lock(&list_lock);
+    for (struct fc_thread *thread = threads; thread; thread = thread->next) {
+        pthread_mutex_lock(&thread->lock);
+        fc_schedules_forget(thread->schedules, c->serial);
+        fc_ipsec_forget(thread->ipsec, c->serial);
+        pthread_mutex_unlock(&thread->lock);
+    }
+    pthread_mutex_unlock(&list_lock);
 }
 
 uint8_t *
