@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import subprocess
 import sys
 import termios
 from collections.abc import Iterable
@@ -19,6 +21,10 @@ from fusecrypt.native import Secret
 from fusecrypt.sources.lines import read_line
 
 _SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
+_ASK = "systemd-ask-password"
+_AGENTS = "/run/systemd/ask-password"
+_PATIENCE = 90
+"""Seconds for somebody to answer."""
 _SURROGATES = range(0xDC80, 0xDD00)
 """What stands for an octet that is no UTF-8."""
 
@@ -76,15 +82,25 @@ def has_terminal() -> bool:
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
     except OSError:
-        return False
+        return _in_service()
     return True
 
 
+def _in_service() -> bool:
+    """Whether a service manager runs us, so that systemd's agents may ask: at boot, or on any console."""
+    return "INVOCATION_ID" in os.environ and os.path.isdir(_AGENTS) and shutil.which(_ASK) is not None
+
+
 def ask_secret(prompt: str) -> Secret:
-    """Ask for a line on the terminal without echo. Raises SecretError where there is no terminal."""
+    """Ask for a line on the terminal without echo, or in a service through systemd-ask-password(1).
+
+    Raises SecretError where there is neither, or nobody answers.
+    """
     try:
         tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
+        if _in_service():
+            return _ask_by_agents(prompt)
         raise SecretError(
             "a passphrase is needed and there is no terminal to ask on",
             "give it with --passfile FILE, --passphrase-fd N or --extpass COMMAND",
@@ -103,3 +119,10 @@ def ask_secret(prompt: str) -> Secret:
             os.write(tty, b"\n")
     finally:
         os.close(tty)
+
+
+def _ask_by_agents(prompt: str) -> Secret:
+    command = [_ASK, "--id=fusecrypt", f"--timeout={_PATIENCE}", f"{prompt} (fusecrypt)"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        return read_line(process.stdout.fileno(), _ASK)

@@ -29,6 +29,7 @@ from fusecrypt.mount.device import mount_device
 from fusecrypt.mount.idle import end_when_idle
 from fusecrypt.mount.mounts import is_remote, mount_on
 from fusecrypt.mount.negotiate import Negotiation
+from fusecrypt.mount.notify import keep_alive, notify
 from fusecrypt.mount.operations import Operations
 from fusecrypt.mount.pump import WORKERS, Pump
 from fusecrypt.mount.readahead import read_further_ahead
@@ -144,6 +145,8 @@ async def _run(config: MountConfig, place: Place, pump: Pump, ready_fd: int) -> 
         os.close(ready_fd)
         if not config.foreground:
             _leave_terminal()
+        notify("READY=1")
+        nursery.start_soon(keep_alive)
         if config.idle is not None:
             nursery.start_soon(end_when_idle, place.device, config.idle, lambda: pump.requests)
         await pyfuse3.main(max_tasks=WORKERS)
@@ -166,6 +169,7 @@ async def _watch_signals(
         async for _ in signals:
             break
         log.info("unmounting %s", place.path)
+        notify("STOPPING=1")
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_unmount, place, pump)
             async for _ in signals:

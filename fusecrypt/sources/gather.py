@@ -158,7 +158,7 @@ def _given_secrets(request: Request) -> list[Secret]:
     found += [secrets.from_command(command) for command in sources.extpass]
     found += [secrets.in_utils_form(secrets.from_file(path)) for path in options.passwd_files]
     found += [secrets.in_utils_form(secrets.from_descriptor(fd)) for fd in options.passwd_fds]
-    return found
+    return found or secrets.from_credentials()
 
 
 def _raw_token(argument: str) -> AuthToken:

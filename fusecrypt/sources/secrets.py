@@ -28,6 +28,12 @@ def from_file(path: str) -> Secret:
         os.close(fd)
 
 
+def from_credentials() -> list[Secret]:
+    """The credential ``fusecrypt.passphrase`` of a service (systemd.exec(5)), if there is one."""
+    path = os.path.join(os.environ.get("CREDENTIALS_DIRECTORY", ""), "fusecrypt.passphrase")
+    return [from_file(path)] if os.path.isabs(path) and os.path.exists(path) else []
+
+
 def from_descriptor(fd: int) -> Secret:
     """The first line from an open descriptor. Raises SecretError."""
     try:
