@@ -86,6 +86,15 @@ def encode_size(size: int) -> bytes:
     return size.to_bytes(8, "big")
 
 
+def peek_size(data: bytes) -> int | None:
+    """The size that the first octets of a lower file say, also where the rest of the header is unusable; None
+    without a marker, or for a size that no file can have."""
+    if len(data) < _SHORT.size:
+        return None
+    size, marker, check, _ = _SHORT.unpack_from(data)
+    return size if marker ^ check == MARKER_XOR and size <= MAX_SIZE else None
+
+
 def parse_header(data: bytes) -> Header:
     """Parse the first octets of a lower file or the value of the attribute.
 

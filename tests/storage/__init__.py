@@ -1,0 +1,1 @@
+"""Trees read through ``ecryptfs://``, wherever they lie."""
