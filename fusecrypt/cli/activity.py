@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
 
-_T = TypeVar("_T")
 _INTERVAL = 0.2
 _UNITS = ("octets", "KiB", "MiB", "GiB", "TiB")
 
@@ -32,16 +29,6 @@ class Activity:
         if self._shown:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
             self._shown = False
-
-
-def with_activity(items: Iterable[_T], text: Callable[[], str]) -> Iterator[_T]:
-    """Pass items on; between them show ``text()``. The line is gone whenever the caller has an item."""
-    activity = Activity()
-    for item in items:
-        activity.clear()
-        yield item
-        activity.show(text())
-    activity.clear()
 
 
 def amount(octets: float) -> str:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import click
 
-from fusecrypt.cli.activity import amount, with_activity
-from fusecrypt.cli.manifest import read_manifest, shown
+from fusecrypt.cli.activity import amount
+from fusecrypt.cli.manifest import read_manifest
 from fusecrypt.cli.output import json_option, json_path, printable, write_json, write_line
+from fusecrypt.cli.progress import with_progress
 from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.cli.terminal import say
 from fusecrypt.cli.unmounted import check_outside, lock_unmounted
@@ -22,11 +23,10 @@ from fusecrypt.errors import NotEcryptfsError, UsageError
 from fusecrypt.mount.lock import Use
 from fusecrypt.native import open_quietly
 from fusecrypt.offline.check import Checker
-from fusecrypt.offline.digests import Digester, Object, Unreadable
-from fusecrypt.offline.findings import Fault, Finding, Kind
+from fusecrypt.offline.findings import Finding, Kind
 from fusecrypt.offline.fit import TARGET_MAX, Room, too_long
-from fusecrypt.offline.lower import DIRECTORY
-from fusecrypt.offline.manifest import compare
+from fusecrypt.offline.lower import DIRECTORY, measure
+from fusecrypt.offline.manifest import Comparison
 from fusecrypt.offline.quarantine import LOG, Quarantine
 from fusecrypt.offline.repair import Outcome, repair
 from fusecrypt.offline.repair import undo as undo_repairs
@@ -85,7 +85,7 @@ def check(
 
     Each finding is one line: its kind, the path in the decrypted tree and the lower one, and more about it.
     All files are read from beginning to end. eCryptfs has no integrity: data that was changed, but not
-    zeroed or cut, is noticed with --manifest only; then they are read twice. The key is taken as `fusecrypt
+    zeroed or cut, is noticed with --manifest only. The key is taken as `fusecrypt
     mount` takes it; without one (--no-key) names and symlink targets are checked by their form only, and
     keys are not missed. Nothing is written below.
 
@@ -124,12 +124,11 @@ def check(
         if repair_to is not None:
             lock_unmounted(root_fd, lower, Use.REBUILD)
         listed = read_manifest(tree, manifest, verify_key) if tree and manifest else None
-        checker = Checker(root_fd, tree.policy if tree else None, os.cpu_count() or 1)
+        comparison = None if listed is None else Comparison(listed)
+        checker = Checker(root_fd, tree.policy if tree else None, os.cpu_count() or 1, comparison)
+        measure(root_fd, checker.tally)
         with closing(checker.findings()) as findings:
-            report.take(with_activity(findings, lambda: _progress(checker)))
-        if tree and listed is not None:
-            with shown(Digester(tree, os.cpu_count() or 1)) as found:
-                report.take(_differences(tree, listed, found))
+            report.take(with_progress(findings, checker.tally))
         if source is not None:
             report.take(_too_long(source, tree))
         report.end(checker)
@@ -194,7 +193,7 @@ class Report:
         """The summary."""
         if self.as_json:
             counts = {kind.name.lower(): count for kind, count in self.counts.items()}
-            write_json({"summary": counts, "objects": checker.objects, "status": self.status})
+            write_json({"summary": counts, "objects": checker.tally.objects, "status": self.status})
             return
         found = ", ".join(f"{count} {kind.value}" for kind, count in self.counts.most_common())
         write_line(f"{_progress(checker)}: {found or 'nothing in it'}")
@@ -213,7 +212,7 @@ class Report:
 
 
 def _progress(checker: Checker) -> str:
-    return f"{checker.objects} objects, {amount(checker.octets)}"
+    return f"{checker.tally.objects} objects, {amount(checker.tally.octets)}"
 
 
 @contextmanager
@@ -229,16 +228,6 @@ def _opened(lower: Path, keys: KeyOptions | None) -> Iterator[tuple[int, Tree | 
         yield root_fd, None
     finally:
         os.close(root_fd)
-
-
-def _differences(
-    tree: Tree, listed: dict[bytes, Object], found: Iterator[Object | Unreadable]
-) -> Iterator[Finding]:
-    """What is not as listed. What cannot be read has its finding already."""
-    for each in compare(listed, found):
-        if each.what != "unreadable":
-            lower = b"/".join(map(tree.codec.encode, each.path.split(b"/")))
-            yield Finding(Fault.DIFFERS, lower, each.path, f"{each.what}: {each.detail}")
 
 
 def _too_long(source: Path, tree: Tree | None) -> Iterator[Finding]:

@@ -10,14 +10,16 @@ from pathlib import Path
 
 import click
 
-from fusecrypt.cli.activity import amount, with_activity
+from fusecrypt.cli.activity import amount
 from fusecrypt.cli.output import Failures, json_option, json_path, printable, write_json, write_line
+from fusecrypt.cli.progress import with_progress
 from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.cli.terminal import say
 from fusecrypt.cli.unmounted import check_outside
 from fusecrypt.errors import UsageError
 from fusecrypt.offline import manifest as manifests
 from fusecrypt.offline.digests import Digester, Object, Unreadable
+from fusecrypt.offline.lower import measure
 from fusecrypt.offline.manifest import Difference
 from fusecrypt.offline.seals import KeyCheck, KeySeal, SignatureCheck, SignatureSeal
 from fusecrypt.sources.given import KeyOptions
@@ -61,9 +63,9 @@ def create(lower: Path, file: Path, sign: Path | None, force: bool, keys: KeyOpt
     with open_tree(lower, keys) as tree:
         seal = SignatureSeal.read(sign) if sign else KeySeal(tree.policy.content[0])
         digester = Digester(tree, os.cpu_count() or 1)
-        with shown(digester) as found:
+        with _shown(digester, tree) as found:
             manifests.write(file, _listed(found, failures), seal)
-    say(f"{file} lists {digester.objects} objects, {amount(digester.octets)}")
+    say(f"{file} lists {digester.tally.objects} objects, {amount(digester.octets)}")
     return failures.status
 
 
@@ -87,16 +89,17 @@ def verify(lower: Path, file: Path, verify_key: Path | None, as_json: bool, keys
         listed = read_manifest(tree, file, verify_key)
         digester = Digester(tree, os.cpu_count() or 1)
         status, counts = 0, Counter[str]()
-        with shown(digester) as found:
+        with _shown(digester, tree) as found:
             for difference in manifests.compare(listed, found):
                 status = max(status, difference.status)
                 counts[difference.what] += 1
                 _write(difference, as_json)
     if as_json:
-        write_json({"summary": dict(counts), "objects": digester.objects, "status": status})
+        write_json({"summary": dict(counts), "objects": digester.tally.objects, "status": status})
     else:
         result = ", ".join(f"{count} {what}" for what, count in counts.items())
-        write_line(f"{digester.objects} objects, {amount(digester.octets)}: {result or 'all as listed'}")
+        seen = f"{digester.tally.objects} objects, {amount(digester.octets)}"
+        write_line(f"{seen}: {result or 'all as listed'}")
     return status
 
 
@@ -107,10 +110,11 @@ def read_manifest(tree: Tree, file: Path, verify_key: Path | None) -> dict[bytes
 
 
 @contextmanager
-def shown(digester: Digester) -> Iterator[Iterator[Object | Unreadable]]:
-    """All that is in the tree, with a line on the terminal; no thread reads it any more afterwards."""
+def _shown(digester: Digester, tree: Tree) -> Iterator[Iterator[Object | Unreadable]]:
+    """All that is in the tree, with its progress; no thread reads it any more afterwards."""
+    measure(tree.root_fd, digester.tally)
     with closing(digester.run()) as found:
-        yield with_activity(found, lambda: f"{digester.objects} objects, {amount(digester.octets)}")
+        yield with_progress(found, digester.tally)
 
 
 def _listed(found: Iterable[Object | Unreadable], failures: Failures) -> Iterator[Object]:

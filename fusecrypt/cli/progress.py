@@ -1,18 +1,20 @@
-"""How far a long copy is: a bar on a terminal, otherwise a plain line now and then."""
+"""How far a long run is: a bar or a line on a terminal, otherwise a plain line now and then."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import TypeVar
 
 from fusecrypt.cli.activity import amount
 from fusecrypt.cli.terminal import say
 from fusecrypt.offline.items import Tally
 
+_T = TypeVar("_T")
 _REFRESH = 0.2
 _LINE = 10.0
 """Seconds between two plain lines."""
@@ -23,6 +25,48 @@ def progress(tally: Tally) -> Iterator[None]:
     """Show on standard error how far ``tally`` is, for as long as the context lasts."""
     with _bar(tally) if sys.stderr.isatty() else _lines(tally):
         yield
+
+
+def with_progress(items: Iterable[_T], tally: Tally) -> Iterator[_T]:
+    """Pass items on, which the caller prints; while it waits for one, show how far ``tally`` is."""
+    if not sys.stderr.isatty():
+        with _lines(tally):
+            yield from items
+        return
+    line = _Line(tally)
+    with _repeated(_REFRESH, line.draw):
+        try:
+            for item in items:
+                line.clear()
+                yield item
+                line.wanted = True
+        finally:
+            line.clear()
+
+
+class _Line:
+    """A line on a terminal that makes way for others."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._start = time.monotonic()
+        self._lock = threading.Lock()
+        self._shown = False
+        self.wanted = True
+
+    def draw(self) -> None:
+        with self._lock:
+            if self.wanted:
+                text = _text(self._tally, time.monotonic() - self._start)
+                print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+                self._shown = True
+
+    def clear(self) -> None:
+        with self._lock:
+            self.wanted = False
+            if self._shown:
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+                self._shown = False
 
 
 @contextmanager

@@ -8,13 +8,18 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+from fusecrypt.errors import FusecryptError
 from fusecrypt.native import open_quietly
 from fusecrypt.offline.checkfile import Trouble, check_file
 from fusecrypt.offline.checkname import Decoded, NameCheck
+from fusecrypt.offline.digests import Buffers, FileDigest, Object, Unreadable, kind_of, unreadable
 from fusecrypt.offline.findings import Fault, Finding
 from fusecrypt.offline.forms import HeaderForms
 from fusecrypt.offline.health import State
+from fusecrypt.offline.items import Tally
 from fusecrypt.offline.lower import FILE, Child, below, children, opened_directory
+from fusecrypt.offline.manifest import Comparison
+from fusecrypt.tree.files import OpenFile, open_file
 from fusecrypt.tree.headers import Found
 from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.resolve import NEW_CIPHER
@@ -31,23 +36,30 @@ class _Place(NamedTuple):
 
 
 class _Looked(NamedTuple):
+    """``listed`` is what a manifest would list of it, with the empty path."""
+
     troubles: list[Trouble]
     found: Found | None = None
+    listed: Object | Unreadable | None = None
 
 
 class Checker:
-    """One check of one tree. ``objects`` and ``octets`` (of lower files) tell how far it is."""
+    """One check of one tree. ``tally`` tells how far it is, in octets of lower files."""
 
-    def __init__(self, root_fd: int, policy: Policy | None, workers: int) -> None:
-        """``policy`` is None for a check without keys. The descriptor stays the caller's."""
+    def __init__(
+        self, root_fd: int, policy: Policy | None, workers: int, comparison: Comparison | None = None
+    ) -> None:
+        """``policy`` is None for a check without keys. With a ``comparison`` what is not as in the manifest
+        is a finding too. The descriptor stays the caller's."""
         self._root_fd = root_fd
         self._keys = policy is not None
         self._policy = policy or Policy(content=(), cipher=NEW_CIPHER)
         self._names = NameCheck(self._policy, self._keys)
         self._forms = HeaderForms()
         self._workers = workers
-        self.objects = 0
-        self.octets = 0
+        self._comparison = comparison
+        self._buffers = Buffers()
+        self.tally = Tally()
 
     def findings(self) -> Generator[Finding, None, None]:
         """One of every good object, and one of each thing that is wrong. Raises OSError for the root."""
@@ -66,6 +78,10 @@ class Checker:
                     yield Finding(Fault.UNREADABLE, place.lower, place.upper, _reason(error))
         for lower, upper, detail in self._forms.odd():
             yield Finding(Fault.UNCOMMON_HEADER, lower, upper, detail)
+        for each in self._comparison.missing() if self._comparison else ():
+            names = map(self._names.canonical, each.path.split(b"/"))
+            lower = b"/".join(name or b"?" for name in names)
+            yield Finding(Fault.DIFFERS, lower, each.path, f"{each.what}: {each.detail}")
 
     def _directory(
         self, pool: ThreadPoolExecutor, place: _Place, fd: int, deeper: list[_Place]
@@ -84,9 +100,16 @@ class Checker:
                     self._forms.note(looked.found, lower, upper)
                 if child.kind == stat.S_IFDIR and not child.stat.error:
                     deeper.append(_Place(lower, upper))
-                self.objects += 1
+                if upper is not None and self._shows(decoded):
+                    troubles += self._differences(upper, looked.listed)
+                self.tally.objects += 1
                 for kind, detail in troubles or [Trouble(State.GOOD)]:
                     yield Finding(kind, lower, upper, detail)
+
+    def _shows(self, decoded: Decoded) -> bool:
+        """Whether the tree shows this name."""
+        trouble = decoded.trouble
+        return trouble is None or (trouble.kind is Fault.OTHER_FNEK and bool(self._policy.other_names))
 
     def _name_troubles(self, decoded: Decoded, name: bytes, names: set[bytes]) -> list[Trouble]:
         if decoded.trouble is None:
@@ -103,24 +126,68 @@ class Checker:
             return _Looked([Trouble(Fault.UNREADABLE, os.strerror(child.stat.error))])
         try:
             if child.kind == stat.S_IFLNK:
-                trouble = self._names.target(os.fsencode(os.readlink(child.name, dir_fd=fd)))
-                return _Looked([trouble] if trouble else [])
+                return self._symlink(os.fsencode(os.readlink(child.name, dir_fd=fd)))
             if child.kind == stat.S_IFREG:
                 return self._file(fd, child)
         except OSError as error:
-            return _Looked([Trouble(Fault.UNREADABLE, _reason(error))])
-        return _Looked([])
+            return _Looked([Trouble(Fault.UNREADABLE, _reason(error))], listed=unreadable(b"", error))
+        kind = kind_of(child.kind)
+        if child.kind in (stat.S_IFCHR, stat.S_IFBLK):
+            number = child.stat.rdev
+            return _Looked([], listed=Object(b"", kind, device=(os.major(number), os.minor(number))))
+        return _Looked([], listed=Object(b"", kind))
+
+    def _symlink(self, lower: bytes) -> _Looked:
+        trouble = self._names.target(lower)
+        target = self._names.upper_target(lower)
+        listed = Object(b"", kind_of(stat.S_IFLNK), target=target)
+        return _Looked([trouble] if trouble else [], listed=listed if target is not None else None)
 
     def _file(self, dir_fd: int, child: Child) -> _Looked:
         fd = open_quietly(child.name, os.O_RDONLY | FILE, dir_fd)
+        file = None if self._comparison is None else self._opened(fd)
+        digest = None if file is None else FileDigest(file, self._buffers.octets, self._policy)
+        done = 0
+
+        def notice(end: int) -> None:
+            """What was looked at is digested at once, while it is in memory."""
+            nonlocal done
+            self.tally.read(end - done)
+            done = end
+            if digest is not None:
+                digest.feed(end)
+
         try:
-            troubles, found = check_file(fd, self._policy, self._keys, self._policy.xattr_metadata)
+            expect_xattr = self._policy.xattr_metadata
+            troubles, found = check_file(fd, self._policy, self._keys, expect_xattr, notice)
+            notice(max(done, child.stat.size))
+            listed = digest.result(b"") if digest is not None else None
         finally:
+            if file is not None:
+                file.close()
             os.close(fd)
-        self.octets += child.stat.size
         if self._policy.passthrough:
             troubles = [trouble for trouble in troubles if trouble.kind is not State.FOREIGN]
-        return _Looked(troubles, found)
+        return _Looked(troubles, found, listed)
+
+    def _opened(self, fd: int) -> OpenFile | None:
+        """The file to read; None for one that does not open, which is found by other means."""
+        copy = os.dup(fd)
+        try:
+            return open_file(copy, False, self._policy)
+        except (OSError, FusecryptError):
+            os.close(copy)
+            return None
+
+    def _differences(self, path: bytes, listed: Object | Unreadable | None) -> list[Trouble]:
+        """What is not as in the manifest; what cannot be read has its own trouble."""
+        if self._comparison is None:
+            return []
+        each = Unreadable(path, "", 4) if listed is None else listed.at(path)
+        found = self._comparison.difference(each)
+        if found is None or found.what == "unreadable":
+            return []
+        return [Trouble(Fault.DIFFERS, f"{found.what}: {found.detail}")]
 
 
 def _joined(above: bytes | None, name: bytes | None) -> bytes | None:

@@ -7,7 +7,7 @@ data holds no runs of zeros, and the last extent is filled with zeros before it 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from fusecrypt.native import FileKey
@@ -32,10 +32,13 @@ class Trouble(NamedTuple):
     detail: str = ""
 
 
-def check_file(fd: int, policy: Policy, keys: bool, expect_xattr: bool) -> tuple[list[Trouble], Found | None]:
+def check_file(
+    fd: int, policy: Policy, keys: bool, expect_xattr: bool, notice: Callable[[int], None]
+) -> tuple[list[Trouble], Found | None]:
     """All that is wrong with an open lower file, and its header if that is usable. Raises OSError.
 
     Without ``keys`` the policy's are not missed. ``expect_xattr``: the tree keeps its headers in attributes.
+    ``notice`` is called after each piece of the data, with the upper offset of its end.
     """
     health, found = examine(fd, policy)
     if found is None or health.state is State.BAD_HEADER:
@@ -45,7 +48,7 @@ def check_file(fd: int, policy: Policy, keys: bool, expect_xattr: bool) -> tuple
         troubles += [Trouble(health.state, health.detail)] if keys else []
     elif health.state is not State.GOOD:
         troubles.append(_by_length(fd, found, health.state, health.detail))
-    hit = list(_zeroed(fd, found))
+    hit = list(_zeroed(fd, found, notice))
     if hit:
         troubles.append(Trouble(Fault.ZEROED, _extents(hit)))
     if keys and _opens(found, policy):
@@ -96,7 +99,7 @@ def _first_difference(a: bytes, b: bytes) -> int:
     return next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
 
 
-def _zeroed(fd: int, found: Found) -> Iterator[int]:
+def _zeroed(fd: int, found: Found, notice: Callable[[int], None]) -> Iterator[int]:
     """The extents with a run of zeros in them."""
     start = found.data_offset
     end = min(os.fstat(fd).st_size, start + round_up(found.header.size))
@@ -107,6 +110,7 @@ def _zeroed(fd: int, found: Found) -> Iterator[int]:
             within = hit // EXTENT
             yield (at - start) // EXTENT + within
             hit = piece.find(_ZEROS, (within + 1) * EXTENT)
+        notice(at - start + len(piece))
 
 
 def _extents(numbers: list[int]) -> str:

@@ -60,6 +60,12 @@ class NameCheck:
                 return Trouble(Fault.TARGET, "it is not encrypted")
             return self._foreign(lower, Fault.TARGET).trouble
 
+    def upper_target(self, lower: bytes) -> bytes | None:
+        """What a symlink shows; None if its target does not decode."""
+        with suppress(UndecodableNameError):
+            return self._codec.decode_target(lower)
+        return None
+
     def canonical(self, upper: bytes) -> bytes | None:
         """The lower name by which this upper name is looked up."""
         with suppress(OSError, FormatError):

@@ -9,16 +9,18 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from fusecrypt.errors import FusecryptError
 from fusecrypt.offline.health import WELL, examine
+from fusecrypt.offline.items import Tally
 from fusecrypt.offline.lower import below
 from fusecrypt.offline.show import PIECE
 from fusecrypt.tree.files import OpenFile
 from fusecrypt.tree.listing import Entry
 from fusecrypt.tree.nodes import Node
+from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.tree import Tree
 
 _WINDOW = 64
@@ -47,6 +49,10 @@ class Object:
     target: bytes | None = None
     device: tuple[int, int] | None = None
 
+    def at(self, path: bytes) -> Object:
+        """The same elsewhere."""
+        return replace(self, path=path)
+
 
 class Unreadable(NamedTuple):
     """An object that could not be listed; ``status`` is the exit status it asks for."""
@@ -55,15 +61,70 @@ class Unreadable(NamedTuple):
     reason: str
     status: int
 
+    def at(self, path: bytes) -> Unreadable:
+        """The same elsewhere."""
+        return self._replace(path=path)
+
+
+def kind_of(mode: int) -> str:
+    """What an object is called in a list."""
+    return _KINDS.get(stat.S_IFMT(mode), "unknown")
+
+
+class Buffers(threading.local):
+    """A buffer for each thread."""
+
+    def __init__(self) -> None:
+        self.octets = bytearray(PIECE)
+
+
+class FileDigest:
+    """The digest of a file's contents, as far as it has been fed."""
+
+    def __init__(self, file: OpenFile, octets: bytearray, policy: Policy) -> None:
+        self._file = file
+        self._octets = octets
+        self._policy = policy
+        self._digest = hashlib.sha256()
+        self._offset = 0
+        self._error: OSError | None = None
+
+    def feed(self, until: int | None = None) -> int:
+        """Read on, about to an offset, or to the end; returns how many octets that were."""
+        before = self._offset
+        buffer = memoryview(self._octets)  # not kept: older CPythons crash on one in a cycle
+        while self._error is None and (until is None or self._offset < until):
+            try:
+                n = self._file.read_into(buffer, self._offset, PIECE)
+            except OSError as error:
+                self._error = error
+                break
+            if not n:
+                break
+            self._digest.update(buffer[:n])
+            self._offset += n
+        return self._offset - before
+
+    def result(self, path: bytes) -> Object | Unreadable:
+        """What is listed of the file, read to its end."""
+        self.feed()
+        if self._error is None:
+            return Object(path, "file", self._offset, self._digest.digest())
+        health, _ = examine(self._file.fd, self._policy)
+        if health.state in WELL:
+            return unreadable(path, self._error)
+        return Unreadable(path, str(health), 4)
+
 
 class Digester:
-    """One pass over a tree. ``objects`` and ``octets`` (upper) tell how far it is."""
+    """One pass over a tree. ``tally`` tells how far it is, in octets of lower files; ``octets`` are upper
+    ones."""
 
     def __init__(self, tree: Tree, workers: int) -> None:
         self._tree = tree
         self._workers = workers
-        self._local = threading.local()
-        self.objects = 0
+        self._buffers = Buffers()
+        self.tally = Tally()
         self.octets = 0
 
     def run(self) -> Generator[Object | Unreadable, None, None]:
@@ -76,14 +137,14 @@ class Digester:
                         yield found
                         continue
                     path, node, entry = found
-                    self.objects += 1
+                    self.tally.objects += 1
                     if not node.is_regular:
                         yield self._other(path, node, entry)
                         continue
                     try:
                         file = self._tree.open(node, False)
                     except (OSError, FusecryptError) as error:
-                        yield _unreadable(path, error)
+                        yield unreadable(path, error)
                         continue
                     window.append((path, node, pool.submit(self._digest, path, file)))
                     if len(window) >= _WINDOW:
@@ -131,14 +192,14 @@ class Digester:
             finally:
                 listing.close()
         except OSError as error:
-            yield _unreadable(path, error)
+            yield unreadable(path, error)
             return
         for entry in entries:
             here = below(path, entry.name)
             try:
                 found = tree.lookup(directory, entry.name)
             except OSError as error:
-                yield _unreadable(here, error)
+                yield unreadable(here, error)
                 continue
             if found is None:
                 continue  # it was removed meanwhile
@@ -152,12 +213,12 @@ class Digester:
                 tree.forget(node)
 
     def _other(self, path: bytes, node: Node, entry: Entry) -> Object | Unreadable:
-        kind = _KINDS.get(node.kind, "unknown")
+        kind = kind_of(node.kind)
         if node.kind == stat.S_IFLNK:
             try:
                 return Object(path, kind, target=self._tree.readlink(node))
             except (OSError, FusecryptError) as error:
-                return _unreadable(path, error)
+                return unreadable(path, error)
         if node.kind in (stat.S_IFCHR, stat.S_IFBLK):
             number = entry.seen.stat.rdev
             return Object(path, kind, device=(os.major(number), os.minor(number)))
@@ -165,26 +226,18 @@ class Digester:
 
     def _digest(self, path: bytes, file: OpenFile) -> Object | Unreadable:
         """Read a file to its end. Runs in threads."""
-        try:
-            octets = self._local.octets
-        except AttributeError:
-            octets = self._local.octets = bytearray(PIECE)
-        buffer = memoryview(octets)  # not kept: older CPythons crash when they collect a view in a cycle
-        digest, offset = hashlib.sha256(), 0
-        try:
-            while n := file.read_into(buffer, offset, PIECE):
-                digest.update(buffer[:n])
-                offset += n
-                self.octets += n
-        except OSError as error:
-            health, _ = examine(file.fd, self._tree.policy)
-            if health.state in WELL:
-                return _unreadable(path, error)
-            return Unreadable(path, str(health), 4)
-        return Object(path, "file", offset, digest.digest())
+        digest = FileDigest(file, self._buffers.octets, self._tree.policy)
+        lower, read = os.fstat(file.fd).st_size, 0
+        while n := digest.feed(read + PIECE):
+            read += n
+            self.tally.read(n)
+        self.tally.read(lower - read)
+        self.octets += read
+        return digest.result(path)
 
 
-def _unreadable(path: bytes, error: OSError | FusecryptError) -> Unreadable:
+def unreadable(path: bytes, error: OSError | FusecryptError) -> Unreadable:
+    """An error as what is said of an object."""
     if isinstance(error, FusecryptError):
         return Unreadable(path, str(error), error.exit_status)
     return Unreadable(path, error.strerror or str(error), 1)

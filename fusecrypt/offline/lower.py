@@ -6,10 +6,11 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from fusecrypt.native import Stat, open_quietly, stat_many
+from fusecrypt.offline.items import Tally
 
 DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -59,6 +60,20 @@ def opened_directory(root_fd: int, path: bytes) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
+
+
+def measure(root_fd: int, tally: Tally) -> None:
+    """Add up all objects and the octets of all files, as far as they can be seen."""
+    stack = [b""]
+    while stack:
+        path = stack.pop()
+        with suppress(OSError), opened_directory(root_fd, path) as fd:
+            for child in children(fd):
+                tally.all_objects += 1
+                if child.kind == stat.S_IFREG:
+                    tally.all_octets += child.stat.size
+                elif child.kind == stat.S_IFDIR:
+                    stack.append(below(path, child.name))
 
 
 def children(fd: int) -> list[Child]:

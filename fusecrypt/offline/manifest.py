@@ -133,18 +133,33 @@ class Difference:
     status: int = 4
 
 
+class Comparison:
+    """A manifest beside what is found, object by object."""
+
+    def __init__(self, listed: dict[bytes, Object]) -> None:
+        """``listed`` is emptied on the way."""
+        self._listed = listed
+
+    def difference(self, each: Object | Unreadable) -> Difference | None:
+        """Whether an object is not as listed."""
+        expected = self._listed.pop(each.path, None)
+        if isinstance(each, Unreadable):
+            return Difference("unreadable", each.path, each.reason, each.status)
+        if expected is None:
+            return Difference("added", each.path, each.kind)
+        return None if each == expected else Difference("changed", each.path, _change(expected, each))
+
+    def missing(self) -> Iterator[Difference]:
+        """What is listed and was not found."""
+        for path, expected in self._listed.items():
+            yield Difference("missing", path, expected.kind)
+
+
 def compare(listed: dict[bytes, Object], found: Iterable[Object | Unreadable]) -> Iterator[Difference]:
     """What differs between a manifest and a tree; ``listed`` is emptied on the way."""
-    for each in found:
-        expected = listed.pop(each.path, None)
-        if isinstance(each, Unreadable):
-            yield Difference("unreadable", each.path, each.reason, each.status)
-        elif expected is None:
-            yield Difference("added", each.path, each.kind)
-        elif each != expected:
-            yield Difference("changed", each.path, _change(expected, each))
-    for path, expected in listed.items():
-        yield Difference("missing", path, expected.kind)
+    comparison = Comparison(listed)
+    yield from filter(None, map(comparison.difference, found))
+    yield from comparison.missing()
 
 
 def _change(before: Object, now: Object) -> str:

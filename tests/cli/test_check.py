@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests import golden
-from tests.mount.support import lower_state, mounted, run
-from tests.tree.support import lower_name, open_tree
+from tests.cli.test_mount import Terminal
+from tests.mount.support import PROGRAM, lower_state, mounted, run
+from tests.offline.support import made_tree
+from tests.tree.support import User, lower_name, open_tree
 
 CIPHER = b"cipher aes\n"
 
@@ -121,3 +124,45 @@ def test_repairs_that_fail_are_not_counted(lower: Path, tmp_path: Path) -> None:
         assert first.read_bytes()[5000] == 1
     finally:
         subprocess.run(["chattr", "-i", first, second], check=True)
+
+
+def test_with_a_manifest_all_is_read_once(lower: Path, tmp_path: Path) -> None:
+    key = ("--passfile", tmp_path / "pass")
+    run("manifest", "create", *key, lower, tmp_path / "list")
+    words = ("check", lower, *key, "--manifest", tmp_path / "list")
+    assert run(*words).stdout == "12 objects, 124.0 KiB: 12 good\n"
+    kernels = golden.tree("aes32")
+    uppers = [e["path"] for e in kernels.manifest() if e["type"] == "file" and e["size"] > 4096][:3]
+    with open_tree(lower, kernels.passphrases) as tree:
+        changed, gone, cut = [lower / lower_name(tree, upper) for upper in uppers]
+    octets = changed.read_bytes()
+    changed.write_bytes(octets[:9000] + bytes([octets[9000] ^ 1]) + octets[9001:])
+    gone.unlink()
+    os.truncate(cut, 8192 + 4096)
+    done = run(*words, "--json", status=4)
+    *found, end = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {(each["kind"], each["upper"], each["detail"]) for each in found if each["kind"] == "differs"} == {
+        ("differs", uppers[0], "changed: its contents"),
+        ("differs", uppers[1], "missing: file"),
+    }
+    assert {each["upper"] for each in found if each["kind"] == "cut_in_data"} == {uppers[2]}
+    assert end["status"] == 4
+
+
+def test_progress_on_a_terminal(tmp_path: Path) -> None:
+    """Objects, octets, rate and time left, on one line that is gone at the end."""
+    lower = made_tree(tmp_path / "lower", "file")
+    with open_tree(lower, [b"test"]) as tree:
+        User(tree).create("large", bytes(256 << 20))
+    (tmp_path / "pass").write_text("test\n")
+    key, listed = ("--passfile", tmp_path / "pass"), tmp_path / "list"
+    for words, said in (
+        (("manifest", "create", *key, lower, listed), "lists 2 objects"),
+        (("check", *key, "--manifest", listed, lower), "2 good"),
+    ):
+        terminal = Terminal(PROGRAM, *words)
+        assert terminal.end() == 0
+        shown = terminal.seen.decode()
+        line = r"\r\x1b\[K\d of 2 objects, \d+\.\d MiB of 256\.\d MiB, \d+\.\d .iB/s, 0:00:\d\d left"
+        assert re.search(line, shown)
+        assert re.search(rf"\r\x1b\[K[^\x1b]*{said}", shown)
