@@ -6,12 +6,12 @@ import random
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.mount.support import Mount, mounted
+from tests.mount.support import PASSPHRASE, Mount, mounted
 from tests.reliability.load import Worker
 
 LONGEST = 0.5
@@ -38,10 +38,18 @@ class Figures:
 class Cycles:
     """Workers on one lower tree. The same seed chooses the same work, not the same moments of a kill."""
 
-    def __init__(self, lower: Path, seed: int, workers: int = 3, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        lower: Path,
+        seed: int,
+        workers: int = 3,
+        options: Sequence[str] = (),
+        passphrases: Sequence[bytes] = (PASSPHRASE,),
+    ) -> None:
         self._lower = lower
         self._path = lower.with_name(lower.name + ".mnt")
         self._options = options
+        self._passphrases = passphrases
         self._random = random.Random(seed)
         self._workers = [Worker(self._path / f"worker {n}", f"{seed} {n}") for n in range(workers)]
         self.figures = Figures()
@@ -65,7 +73,7 @@ class Cycles:
 
     @contextmanager
     def _mounted(self) -> Iterator[Mount]:
-        with mounted(self._lower, *self._options, path=self._path) as mount:
+        with mounted(self._lower, *self._options, path=self._path, passphrases=self._passphrases) as mount:
             self.figures.remounts += 1
             yield mount
 
