@@ -8,7 +8,7 @@ import random
 import resource
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -407,3 +407,35 @@ def test_a_truncation_that_fails_leaves_all_contents(user: User, monkeypatch: py
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             user.truncate("file", 4100)
     assert user.read("file") == data
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Lower writes beyond it are cut short there, and then fail."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize(
+    "limit", [0, 1, 4096, 8191, 8192, 8193, 12_288, 12_300, 16_383, 16_385, 20_480, 24_577]
+)
+def test_a_lower_write_that_is_cut_short_harms_nothing(user: User, limit: int) -> None:
+    """And what of it is whole is there, with a size to match."""
+    user.create("file", NOISE[:5000])
+    with file_size_limit(limit):
+        with pytest.raises(OSError, match=os.strerror(errno.EFBIG)):
+            user.write("file", 5000, NOISE[5000:40_000])
+        with suppress(OSError):
+            user.create("new", NOISE[:40_000])
+    for name, least in (("file", 5000), ("new", 0)):
+        if user.exists(name):
+            found = user.read(name)
+            assert len(found) >= least
+            assert found == NOISE[: len(found)]
+            assert lower_of(user, name).stat().st_size <= max(limit, 8192 + 2 * EXTENT)
+    user.write("file", 5000, NOISE[5000:40_000])
+    assert user.read("file") == NOISE[:40_000]
