@@ -321,6 +321,32 @@ uint64_t fc_lane_handle(const fc_lane *, uint64_t handle, int *by_root);
 /* The descriptor behind a directory handle of the lane's own, or -EBADF. */
 int fc_lane_listing_fd(const fc_lane *, uint64_t handle);
 
+/* ---- copy.c: plain files of a tree, copied decrypted by the dozen -------------------------------- */
+
+enum {
+    FC_COPY_ASIDE = 0,    /* left to the caller: it is not plain, or failed; nothing of it is there */
+    FC_COPIED = 1,        /* contents, owner, mode and times */
+    FC_COPIED_AS_OURS = 2 /* the same, but only root could give it its owner */
+};
+
+/*
+ * Copy `count` lower files (names as in fc_stat_many(), each in its own directory) of the forms that a lane
+ * was told into new files in work_fd, whose names are the numbers from `first` on. Plain are whole files with
+ * one link, and without attributes and set-id bits. `flush`: fsync() each. What became of each (FC_COPY_*)
+ * is in `results`. Of the lane only the forms are used, and more may be told meanwhile.
+ */
+int fc_copy_many(const fc_lane *forms, const int *dir_fds, const char *lowers, size_t n, size_t count,
+                 int work_fd, uint64_t first, int flush, uint8_t *results);
+/* renameat2() of files called by such numbers to names in one directory; an errno or 0 for each. */
+int fc_rename_many(int work_fd, const uint64_t *numbers, int dir_fd, const char *names, size_t n,
+                   size_t count, unsigned flags, int32_t *errors);
+/*
+ * Whether syncfs() on this file system does for all files what fsync() does for one: it is known of ext4,
+ * XFS, Btrfs, F2FS and tmpfs; FUSE, for one, does not pass it on.
+ */
+int fc_flushes_together(int fd);
+int fc_flush_all(int fd);
+
 /* ---- what this build and this CPU have ------------------------------------------------------- */
 
 /* "ipsec-mb" or "portable": the engine that AES extents take on this CPU. */

@@ -31,10 +31,20 @@ struct form {
     size_t key_bytes;
 };
 
+/* They may be told while other threads unlock by them (copy.c): a form is whole once it is counted. */
 struct lane_forms {
     struct form forms[MOST_FORMS];
     size_t count;
 };
+
+/* The forms, or NULL, and how many there are. */
+static const struct lane_forms *
+told(const fc_lane *lane, size_t *count)
+{
+    const struct lane_forms *forms = __atomic_load_n(&lane->forms, __ATOMIC_ACQUIRE);
+    *count = forms ? __atomic_load_n(&forms->count, __ATOMIC_ACQUIRE) : 0;
+    return forms;
+}
 
 static void
 forget_keys(struct form *form)
@@ -80,10 +90,12 @@ fc_lane_form(fc_lane *lane, const uint8_t *octets, size_t n, const fc_hole *hole
         return -ENOSPC;
     if (n < HEAD || which >= count || !holes[which].fekek)
         return -EINVAL;
-    if (!lane->forms)
-        lane->forms = calloc(1, sizeof *lane->forms);
-    if (!lane->forms)
-        return -ENOMEM;
+    if (!lane->forms) {
+        struct lane_forms *none = calloc(1, sizeof *none);
+        if (!none)
+            return -ENOMEM;
+        __atomic_store_n(&lane->forms, none, __ATOMIC_RELEASE);
+    }
     if (lane->forms->count == MOST_FORMS)
         return -ENOSPC;
     struct form *form = &lane->forms->forms[lane->forms->count];
@@ -95,7 +107,7 @@ fc_lane_form(fc_lane *lane, const uint8_t *octets, size_t n, const fc_hole *hole
     if (error)
         forget_keys(form);
     else
-        lane->forms->count++;
+        __atomic_store_n(&lane->forms->count, lane->forms->count + 1, __ATOMIC_RELEASE);
     return error;
 }
 
@@ -137,8 +149,10 @@ lane_unlock(const fc_lane *lane, const uint8_t *header, size_t n, fc_file *file)
 {
     if (n < HEAD || (fc_load_be(header + MARKER_AT) ^ MARKER) != fc_load_be(header + MARKER_AT + 4))
         return NULL;
-    for (size_t i = 0; lane->forms && i < lane->forms->count; i++) {
-        const struct form *form = &lane->forms->forms[i];
+    size_t count;
+    const struct lane_forms *forms = told(lane, &count);
+    for (size_t i = 0; i < count; i++) {
+        const struct form *form = &forms->forms[i];
         const struct hole *hole = &form->holes[form->which];
         if (!is_of(form, header, n))
             continue;

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from fusecrypt.errors import FusecryptError
 from fusecrypt.offline.copyfile import ReadError, StoppedError, copy_contents
 from fusecrypt.offline.items import Item, Tally
 from fusecrypt.offline.restore import Lost, Restorer, read_xattrs
-from fusecrypt.offline.target import Draft
+from fusecrypt.offline.target import Draft, Target
 from fusecrypt.tree.files import OpenFile
 
 _SMALL = 128 << 10
@@ -39,15 +38,17 @@ class Filling:
 class Fillers:
     """The threads that fill drafts. With ``salvage`` what can be read of a damaged file is worth keeping."""
 
-    def __init__(self, restorer: Restorer, tally: Tally, salvage: bool, workers: int) -> None:
+    def __init__(self, target: Target, restorer: Restorer, tally: Tally, salvage: bool, workers: int) -> None:
+        self._target = target
         self._restorer = restorer
         self._tally = tally
         self._salvage = salvage
-        self._workers = workers
         self._pool = ThreadPoolExecutor(workers)
+        self._flusher = ThreadPoolExecutor(1)
         self._stop = False
 
     def close(self) -> None:
+        self._flusher.shutdown()
         self._pool.shutdown()
 
     def begin(self, item: Item, source: OpenFile, draft: Draft) -> Filling:
@@ -58,22 +59,32 @@ class Fillers:
             filling.future = self._pool.submit(self._fill, filling)
         return filling
 
-    def end(self, fillings: Sequence[Filling]) -> None:
-        """Wait until they are filled and on the disk."""
+    def submit(self, work: Callable[[], None]) -> Future[None]:
+        """Have something else done by the same threads."""
+        return self._pool.submit(work)
+
+    def flush(self, fillings: Sequence[Filling], others: Sequence[Future[None]]) -> Future[None]:
+        """Bring them to the disk, and what ``others`` make, as soon as all is filled. The result raises
+        OSError where that failed for all of them."""
+        return self._flusher.submit(self._flush, fillings, others)
+
+    def _flush(self, fillings: Sequence[Filling], others: Sequence[Future[None]]) -> None:
+        wait(others)
         for filling in fillings:
             if filling.future is not None:
                 filling.future.result()
-        parts = [fillings[start :: self._workers] for start in range(self._workers)]
-        for _ in self._pool.map(_flush, filter(None, parts)):
+        if self._target.flushes_together:
+            self._target.flush()
+            return
+        for _ in self._pool.map(_flush_one, fillings):
             pass
 
-    def cancel(self, filling: Filling) -> None:
-        """Wait until no thread uses it any more, which is soon."""
+    def cancel(self, futures: Sequence[Future[None]]) -> None:
+        """Wait until no thread does this work any more, which is soon."""
         self._stop = True
-        if filling.future is not None:
-            filling.future.cancel()
-            with suppress(CancelledError, StoppedError):
-                filling.future.result()
+        for future in futures:
+            future.cancel()
+        wait(futures)
 
     def _fill(self, filling: Filling) -> None:
         item, source, draft = filling.item, filling.source, filling.draft
@@ -97,10 +108,9 @@ class Fillers:
         self._tally.read(octets)
 
 
-def _flush(fillings: Sequence[Filling]) -> None:
-    for filling in fillings:
-        if filling.worth_keeping:
-            try:
-                os.fsync(filling.draft.fd)
-            except OSError as error:
-                filling.error = error
+def _flush_one(filling: Filling) -> None:
+    if filling.worth_keeping:
+        try:
+            os.fsync(filling.draft.fd)
+        except OSError as error:
+            filling.error = error

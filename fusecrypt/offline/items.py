@@ -14,16 +14,18 @@ from fusecrypt.tree.nodes import Node
 
 class Item(NamedTuple):
     """An object to copy. ``path`` is relative to the root, which is the empty path; ``size`` is the upper one
-    in octets; ``node`` is referred to while the item is being looked at, in a tree only."""
+    in octets; ``kind`` are the S_IFMT bits.
+
+    In a tree ``node`` is that of a directory, referred to until it is left; of anything else it is that of
+    the directory it is in, and ``lower`` its lower name there.
+    """
 
     path: bytes
     stat: Stat
     size: int
+    kind: int
     node: Node | None = None
-
-    @property
-    def kind(self) -> int:
-        return stat.S_IFMT(self.stat.mode)
+    lower: bytes = b""
 
     @property
     def readable(self) -> int:

@@ -31,7 +31,7 @@ class PlainSource:
         self._places.close()
 
     def root(self) -> Item:
-        return Item(b"", stat_fd(self._root_fd, False), 0)
+        return Item(b"", stat_fd(self._root_fd, False), 0, stat.S_IFDIR)
 
     def children(self, directory: Item) -> Generator[Item | Problem, None, None]:
         above = directory.path
@@ -41,13 +41,13 @@ class PlainSource:
                 chunk = names[start : start + CHUNK]
                 for name, st in zip(chunk, stat_many(self._places.fd(above), chunk, False), strict=True):
                     if not st.error:
-                        yield Item(below(above, name), st, st.size)
+                        yield Item(below(above, name), st, st.size, stat.S_IFMT(st.mode))
                     elif st.error != errno.ENOENT:
                         yield Problem(below(above, name), os.strerror(st.error))
         except OSError as error:
             yield problem_of(above, error)
 
-    def release(self, item: Item) -> None:
+    def release(self, directory: Item) -> None:
         """There is nothing to release."""
 
     def open(self, item: Item) -> OpenFile:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Sequence
 from contextlib import suppress
-from itertools import count
+from itertools import groupby
 from pathlib import Path
 
+from fusecrypt.copies import flush_all, flushes_together, rename_many
 from fusecrypt.errors import TreeError
 from fusecrypt.native import renameat2, stat_many
 from fusecrypt.offline.items import Item, name_of, parent_of
@@ -38,16 +40,19 @@ class PlainTarget:
             made = True
         self._root_fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._where = os.fspath(path)
-        self._work_fd = -1
+        self.work_fd = -1
+        """Where drafts are made."""
         self._places = Places(self._root_fd)
-        self._names = count(1)
+        self._names = 0
+        self._block = os.fstatvfs(self._root_fd).f_frsize or 1
+        self.flushes_together = flushes_together(self._root_fd)
         try:
             try:
                 self._open_work()
             except OSError as error:
                 raise TreeError(f"{path} cannot be written to: {error.strerror}") from None
             if made:
-                os.close(os.open(_MARK, _FILE, 0o600, dir_fd=self._work_fd))
+                os.close(os.open(_MARK, _FILE, 0o600, dir_fd=self.work_fd))
             self._ours = made or self._has_mark()
         except BaseException:
             self.close()
@@ -56,26 +61,26 @@ class PlainTarget:
     def _open_work(self) -> None:
         with suppress(FileExistsError):
             os.mkdir(WORK, 0o700, dir_fd=self._root_fd)
-        self._work_fd = os.open(WORK, DIRECTORY, dir_fd=self._root_fd)
-        lock_work(self._work_fd, self._where)
+        self.work_fd = os.open(WORK, DIRECTORY, dir_fd=self._root_fd)
+        lock_work(self.work_fd, self._where)
         with suppress(OSError):
-            os.removexattr(self._work_fd, "system.posix_acl_default")  # drafts would inherit it
+            os.removexattr(self.work_fd, "system.posix_acl_default")  # drafts would inherit it
         self._clear(_MARK)  # a killed run left the rest
 
     def _clear(self, keep: bytes) -> None:
-        for name in map(os.fsencode, os.listdir(self._work_fd)):
+        for name in map(os.fsencode, os.listdir(self.work_fd)):
             if name != keep:
-                os.unlink(name, dir_fd=self._work_fd)
+                os.unlink(name, dir_fd=self.work_fd)
 
     def _has_mark(self) -> bool:
-        return not stat_many(self._work_fd, [_MARK], False)[0].error
+        return not stat_many(self.work_fd, [_MARK], False)[0].error
 
     def close(self) -> None:
         """A mark that the root is ours stays for the next run, unless the copy is whole."""
         with suppress(OSError):
             os.rmdir(WORK, dir_fd=self._root_fd)
         self._places.close()
-        for fd in (self._work_fd, self._root_fd):
+        for fd in (self.work_fd, self._root_fd):
             if fd >= 0:
                 os.close(fd)
 
@@ -94,8 +99,7 @@ class PlainTarget:
         return f"its name is taken by {WORK.decode()}, where objects are made" if item.path == WORK else ""
 
     def needs(self, item: Item) -> int:
-        block = os.fstatvfs(self._root_fd).f_frsize or 1
-        return -(-item.readable // block) * block if item.kind == stat.S_IFREG else block
+        return -(-item.readable // self._block) * self._block if item.kind == stat.S_IFREG else self._block
 
     def free(self) -> tuple[int, int]:
         figures = os.fstatvfs(self._root_fd)
@@ -119,21 +123,25 @@ class PlainTarget:
         lost = []
         if xattrs is not None and (item.path or self._ours):
             lost = restorer.restore(fd, item, xattrs, path=False)
-        os.fsync(fd)
+        if not self.flushes_together:
+            os.fsync(fd)
         return lost
+
+    def flush(self) -> None:
+        flush_all(self._root_fd)
 
     def begin(self, item: Item) -> Draft:
         name = self._name()
-        file = RawFile(os.open(name, _FILE, 0o600, dir_fd=self._work_fd), True)
+        file = RawFile(os.open(name, _FILE, 0o600, dir_fd=self.work_fd), True)
         return Draft(name, file.fd, file)
 
     def make(self, item: Item, link: bytes) -> Draft:
         name = self._name()
         if item.kind == stat.S_IFLNK:
-            os.symlink(link, name, dir_fd=self._work_fd)
+            os.symlink(link, name, dir_fd=self.work_fd)
         else:
-            os.mknod(name, item.kind | 0o600, item.stat.rdev, dir_fd=self._work_fd)
-        return Draft(name, os.open(name, _HANDLE, dir_fd=self._work_fd))
+            os.mknod(name, item.kind | 0o600, item.stat.rdev, dir_fd=self.work_fd)
+        return Draft(name, os.open(name, _HANDLE, dir_fd=self.work_fd))
 
     def commit(self, draft: Draft, path: bytes, replace: bool) -> None:
         try:
@@ -145,7 +153,7 @@ class PlainTarget:
 
     def discard(self, draft: Draft) -> None:
         _close(draft)
-        os.unlink(draft.name, dir_fd=self._work_fd)
+        os.unlink(draft.name, dir_fd=self.work_fd)
 
     def link(self, first: bytes, path: bytes, replace: bool) -> None:
         name = self._name()
@@ -153,32 +161,67 @@ class PlainTarget:
             name_of(first),
             name,
             src_dir_fd=self._parent(first),
-            dst_dir_fd=self._work_fd,
+            dst_dir_fd=self.work_fd,
             follow_symlinks=False,
         )
         try:
             self._rename(name, path, replace)
         except BaseException:
-            os.unlink(name, dir_fd=self._work_fd)
+            os.unlink(name, dir_fd=self.work_fd)
             raise
 
     def _parent(self, path: bytes) -> int:
         return self._places.fd(parent_of(path))
 
     def _name(self) -> bytes:
-        return str(next(self._names)).encode()
+        return b"%d" % self.reserve(1)
+
+    def reserve(self, n: int) -> int:
+        """The first of ``n`` numbers that are names of nothing in the working directory yet."""
+        first = self._names + 1
+        self._names += n
+        return first
+
+    def commit_many(self, drafts: Sequence[tuple[int, bytes]], replace: bool) -> list[OSError | None]:
+        """Give drafts that were made under numbers their paths; what could not have it is discarded."""
+        errors: list[OSError | None] = []
+        for parent, group in groupby(drafts, lambda draft: parent_of(draft[1])):
+            some = list(group)
+            try:
+                flags, fd = 0 if replace else _NOREPLACE, self._places.fd(parent)
+                names = [name_of(path) for _, path in some]
+                codes = rename_many(self.work_fd, [number for number, _ in some], fd, names, flags)
+            except OSError as error:
+                codes = [error.errno or errno.EIO] * len(some)
+            errors += [
+                self._commit_again(number, path, replace) if code else None
+                for (number, path), code in zip(some, codes, strict=True)
+            ]
+        return errors
+
+    def _commit_again(self, number: int, path: bytes, replace: bool) -> OSError | None:
+        """As :meth:`commit`, with all that may be done about a failure."""
+        try:
+            self._rename(b"%d" % number, path, replace)
+        except OSError as error:
+            self.discard_number(number)
+            return error
+        return None
+
+    def discard_number(self, number: int) -> None:
+        os.unlink(b"%d" % number, dir_fd=self.work_fd)
 
     def _rename(self, name: bytes, path: bytes, replace: bool) -> None:
         parent = self._parent(path)
         try:
-            renameat2(self._work_fd, name, parent, name_of(path), 0 if replace else _NOREPLACE)
+            renameat2(self.work_fd, name, parent, name_of(path), 0 if replace else _NOREPLACE)
         except OSError as error:
             if replace or error.errno not in (errno.EINVAL, errno.ENOSYS):
                 raise
             # This file system cannot do it in one step.
             if self.find(path) is not None:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-            os.rename(name, name_of(path), src_dir_fd=self._work_fd, dst_dir_fd=parent)
+            os.rename(name, name_of(path), src_dir_fd=self.work_fd, dst_dir_fd=parent)
 
 
 def _close(draft: Draft) -> None:

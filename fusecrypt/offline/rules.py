@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fusecrypt.errors import FusecryptError, TreeError
-from fusecrypt.offline.items import Problem, problem_of
+from fusecrypt.offline.items import Item, Problem, problem_of
 from fusecrypt.offline.patterns import Selection
+from fusecrypt.offline.restore import Lost
 from fusecrypt.offline.walk import Tell
 
 PARTIAL = b".partial"
@@ -53,6 +55,11 @@ class Judge:
         if problem.status and not self._keep_going:
             raise UnfinishedError(problem)
         self.tell(problem)
+
+    def lost(self, item: Item, lost: Iterable[Lost]) -> None:
+        """What an object that was copied has not got."""
+        for each in lost:
+            self.tell(Problem(item.path, each.what, each.status))
 
     def failure(self, path: bytes, error: OSError | FusecryptError) -> None:
         """The problem of an object that could not be copied. Raises UnfinishedError, TreeError."""

@@ -32,8 +32,15 @@ class Draft:
 class Target(Protocol):
     """Where objects are copied to. Belongs to one thread; the files of drafts are written in others.
 
-    All methods raise OSError; EEXIST where something stands in the way.
+    All methods raise OSError; EEXIST where something stands in the way. ``flushes_together``: one
+    :meth:`flush` is as good as an fsync of each draft, and cheaper.
     """
+
+    flushes_together: bool
+
+    def flush(self) -> None:
+        """Bring all that was made to the disk; may be called in another thread."""
+        ...
 
     def find(self, path: bytes) -> Seen | None:
         """What is there. Parent directories are there too."""
@@ -54,7 +61,8 @@ class Target(Protocol):
         ...
 
     def leave(self, item: Item, xattrs: Xattrs | None, restorer: Restorer) -> list[Lost]:
-        """All in the directory is done: give it its attributes (unless None), and flush it."""
+        """All in the directory is done: give it its attributes (unless None); it is flushed by the next
+        :meth:`flush`, or at once."""
         ...
 
     def begin(self, item: Item) -> Draft:

@@ -1,32 +1,22 @@
-"""The copying itself: one thread walks and names, others carry contents.
-
-A file is made under a temporary name, gets contents and attributes, is flushed, and only then renamed; a
-directory gets its attributes after all in it. So what stands under its name is whole, whenever a run ends.
-"""
+"""The copying itself: one thread walks and decides what each object needs."""
 
 from __future__ import annotations
 
 import errno
 import os
-import resource
 import stat
-from collections import deque
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 
 from fusecrypt.errors import FusecryptError, TreeError
-from fusecrypt.offline.copyfile import ReadError
-from fusecrypt.offline.filling import Fillers, Filling
-from fusecrypt.offline.items import Enter, Item, Leave, Problem, Tally, problem_of
-from fusecrypt.offline.restore import OWNERS, Lost, Restorer
-from fusecrypt.offline.rules import DEVICE, FULL, IN_THE_WAY, PARTIAL, Judge, Rules, UnfinishedError
+from fusecrypt.offline.arrivals import Arrivals
+from fusecrypt.offline.items import Enter, Item, Problem, Tally, problem_of
+from fusecrypt.offline.restore import OWNERS, Restorer
+from fusecrypt.offline.rules import DEVICE, IN_THE_WAY, Judge, Rules, UnfinishedError
 from fusecrypt.offline.standing import Standing, standing
 from fusecrypt.offline.target import Target
 from fusecrypt.offline.walk import Event, LinkTable, Source, Tell, Walk, Xattrs
 
-_WINDOW = 128
-"""The most objects that are begun and not yet in place."""
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS)
 
 
@@ -39,14 +29,6 @@ class _Level:
     failed: bool = False
     fresh: bool = False
     """Nothing was in it when it was entered."""
-
-
-@dataclass
-class _Leaving:
-    """A directory that waits for what is in it."""
-
-    item: Item
-    xattrs: Xattrs | None
 
 
 class Transfer:
@@ -64,42 +46,39 @@ class Transfer:
         self._restorer = Restorer(rules.special)
         self._links = LinkTable()
         self._levels: list[_Level] = []
-        # Each file that is begun has two descriptors; a tree's directories may take a quarter of all.
-        self._window = min(_WINDOW, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
-        self._pending: deque[Filling | _Leaving] = deque()
-        self._fillers = Fillers(self._restorer, tally, rules.keep_going, workers)
+        self._arrivals = Arrivals(
+            source, target, rules, self._judge, self._restorer, self._links, tally, workers
+        )
 
     def run(self) -> None:
         """Copy all. Raises UnfinishedError; TreeError where the target takes no more; OSError."""
-        with closing(self._fillers), closing(self._walk.events()) as events:
-            try:
-                for event in events:
-                    self._take(event)
-                    if len(self._pending) >= self._window:
-                        self._settle(self._window // 2)
-                self._settle(0)
-            except BaseException:
-                self._abandon()
-                raise
+        with closing(self._arrivals) as arrivals, closing(self._walk.events()) as events:
+            for event in events:
+                self._take(event)
+            arrivals.settle()
+        if self._target.flushes_together:
+            self._target.flush()
         if self._restorer.owners_lost:
             self._judge.tell(Problem(b".", OWNERS, 0))
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, Problem):
+        if isinstance(event, Item):
+            if self._ready():
+                self._object(event)
+        elif isinstance(event, Problem):
             self._judge.problem(event)
         elif isinstance(event, Enter):
             self._levels.append(_Level(event.item))
             if (event.wanted or not event.item.path) and not self._ready():
                 self._levels.pop()
                 self._walk.prune()
-        elif isinstance(event, Leave):
-            if self._levels.pop().made:
-                self._pending.append(_Leaving(event.item, self._xattrs(event.item)))
-        elif self._ready():
-            self._object(event)
+        elif self._levels.pop().made:
+            self._arrivals.leave(event.item, self._xattrs(event.item))
 
     def _ready(self) -> bool:
         """Make the directories that lead here, as far as they are not there."""
+        if self._levels[-1].made:
+            return True
         for level in self._levels:
             if level.failed:
                 return False
@@ -142,7 +121,8 @@ class Transfer:
             if self._link(item):
                 self._links.note(item)
             elif item.kind == stat.S_IFREG:
-                self._begin(item)
+                self._arrivals.begin(item)
+                self._links.note(item)
             else:
                 self._make(item)
         except (UnfinishedError, TreeError):
@@ -171,8 +151,8 @@ class Transfer:
         first = self._links.first(item)
         if first is None:
             return False
-        if any(isinstance(each, Filling) and each.item.path == first for each in self._pending):
-            self._settle(0)
+        if self._arrivals.expects(first):
+            self._arrivals.settle()
             if self._links.first(item) is None:
                 return False
         try:
@@ -200,90 +180,4 @@ class Transfer:
         self._target.commit(draft, item.path, self._rules.overwrite)
         self._links.note(item)
         self._tally.objects += 1
-        self._tell_lost(item, lost)
-
-    def _begin(self, item: Item) -> None:
-        source = self._source.open(item)
-        try:
-            draft = self._target.begin(item)
-        except BaseException:
-            self._source.close_file(item, source)
-            raise
-        self._pending.append(self._fillers.begin(item, source, draft))
-        self._links.note(item)
-
-    def _settle(self, keep: int) -> None:
-        """Bring the oldest of what is pending to its end, all but ``keep``."""
-        batch = list(islice(self._pending, max(0, len(self._pending) - keep)))
-        self._fillers.end([each for each in batch if isinstance(each, Filling)])
-        for each in batch:
-            self._pending.popleft()
-            if isinstance(each, _Leaving):
-                self._leave(each)
-            else:
-                self._finish(each)
-
-    def _leave(self, leaving: _Leaving) -> None:
-        try:
-            lost = self._target.leave(leaving.item, leaving.xattrs, self._restorer)
-        except (OSError, FusecryptError) as error:
-            self._judge.failure(leaving.item.path, error)
-        else:
-            self._tell_lost(leaving.item, lost)
-
-    def _finish(self, filling: Filling) -> None:
-        """Give a file its name, or do away with it."""
-        item, error, problem = filling.item, filling.error, None
-        try:
-            if isinstance(error, ReadError):
-                problem = self._rescue(filling, error)
-            elif error is None:
-                self._target.commit(filling.draft, item.path, self._rules.overwrite)
-            else:
-                self._target.discard(filling.draft)
-        except (OSError, FusecryptError) as failure:
-            error = failure
-        finally:
-            self._source.close_file(item, filling.source)
-        if error is None:
-            self._tally.objects += 1
-            self._tell_lost(item, filling.lost)
-            return
-        self._links.forget(item)
-        if problem is not None:
-            self._judge.problem(problem)
-        elif not isinstance(error, ReadError):
-            self._judge.failure(item.path, error)
-
-    def _rescue(self, filling: Filling, error: ReadError) -> Problem:
-        """Keep what could be read of a damaged file, under another name. Raises OSError for a full disk."""
-        item = filling.item
-        problem = self._source.explain(item.path, filling.source, error.cause)
-        if not error.saved:
-            self._target.discard(filling.draft)
-            return problem
-        path = item.path + PARTIAL
-        try:
-            self._target.commit(filling.draft, path, False)
-        except (OSError, FusecryptError) as failure:
-            if failure.errno in FULL:
-                raise
-            reason = problem_of(path, failure).reason
-            text = f"what can be read was not copied to {os.fsdecode(path)}: {reason}"
-        else:
-            text = f"the {error.saved} octets that can be read are in {os.fsdecode(path)}"
-        return problem._replace(reason=f"{problem.reason}; {text}")
-
-    def _tell_lost(self, item: Item, lost: list[Lost]) -> None:
-        for each in lost:
-            self._judge.tell(Problem(item.path, each.what, each.status))
-
-    def _abandon(self) -> None:
-        """End the threads' work and leave nothing of it."""
-        for each in self._pending:
-            if isinstance(each, Filling):
-                self._fillers.cancel(each)
-                with suppress(OSError, FusecryptError):
-                    self._target.discard(each.draft)
-                with suppress(OSError):
-                    self._source.close_file(each.item, each.source)
+        self._judge.lost(item, lost)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
+from fusecrypt.lane import Lane
 from fusecrypt.native import PEEK_ERROR, stat_fd, stat_many
 from fusecrypt.offline.checkname import NameCheck
 from fusecrypt.offline.health import WELL, examine
@@ -13,7 +16,8 @@ from fusecrypt.offline.items import Item, Problem, problem_of
 from fusecrypt.offline.lower import below
 from fusecrypt.offline.restore import read_xattrs
 from fusecrypt.offline.walk import CHUNK, Xattrs
-from fusecrypt.tree.files import OpenFile
+from fusecrypt.tree.files import EncryptedFile, OpenFile
+from fusecrypt.tree.forms import Forms
 from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import Tree, by_descriptor
 
@@ -26,11 +30,21 @@ class TreeSource:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._names = NameCheck(tree.policy, True)
+        # Only its memory of forms is used: there is no mount.
+        self.lane = Lane(
+            None, simple=True, read_only=True, quiet=False, owns_sizes=False, remote=False, valid=0
+        )
+        self.forms = Forms(self.lane, tree.policy)
+
+    @property
+    def by_header(self) -> bool:
+        """Whether headers alone say what files are."""
+        return self._tree.policy.by_header
 
     def root(self) -> Item:
         root = self._tree.root
         root.refs += 1
-        return Item(b"", stat_fd(self._tree.root_fd, False), 0, root)
+        return Item(b"", stat_fd(self._tree.root_fd, False), 0, stat.S_IFDIR, root)
 
     def children(self, directory: Item) -> Generator[Item | Problem, None, None]:
         tree, node = self._tree, _node(directory)
@@ -52,25 +66,25 @@ class TreeSource:
                 return
 
     def _chunk(self, above: bytes, parent: Node, lowers: list[bytes]) -> Iterator[Item | Problem]:
-        tree = self._tree
+        tree, decode = self._tree, self._tree.codec.decode
+        prefix = below(above, b"")
         # All that needs the descriptor is done before anything is yielded: it does not hold for long.
         dir_fd = tree.directories.fd(parent)
-        found: list[tuple[bytes, Item] | Problem] = []
+        found: list[Item | Problem] = []
         for lower, st in zip(lowers, stat_many(dir_fd, lowers, True), strict=True):
-            name = tree.codec.decode(lower)
+            name = decode(lower)
             if name is None:
                 found += self._hidden(above, lower)
             elif not st.error or st.peek == PEEK_ERROR:
-                item = Item(below(above, name), st, tree.see(st, dir_fd, lower).size)
-                found.append((lower, item))
+                size = tree.see(st, dir_fd, lower).size
+                found.append(Item(prefix + name, st, size, stat.S_IFMT(st.mode), parent, lower))
             elif st.error != errno.ENOENT:  # otherwise it was removed meanwhile
-                found.append(Problem(below(above, name), os.strerror(st.error)))
+                found.append(Problem(prefix + name, os.strerror(st.error)))
         for each in found:
-            if isinstance(each, Problem):
-                yield each
+            if isinstance(each, Item) and each.kind == stat.S_IFDIR:
+                yield each._replace(node=tree.nodes.acquire(each.stat, parent, each.lower))
             else:
-                lower, item = each
-                yield item._replace(node=tree.nodes.acquire(item.stat, parent, lower))
+                yield each
 
     def _hidden(self, above: bytes, lower: bytes) -> Iterator[Problem]:
         """What has no name above, by its lower one; only a file system's own directory is no loss."""
@@ -79,14 +93,42 @@ class TreeSource:
             detail = f"{trouble.kind.value}: {trouble.detail}" if trouble.detail else trouble.kind.value
             yield Problem(below(above, lower), detail, _DAMAGED)
 
-    def release(self, item: Item) -> None:
-        self._tree.forget(_node(item))
+    def release(self, directory: Item) -> None:
+        self._tree.forget(_node(directory))
+
+    @contextmanager
+    def _held(self, item: Item) -> Iterator[Node]:
+        """The node of an object. Its directory has to be referred to."""
+        if item.kind == stat.S_IFDIR:
+            yield _node(item)
+            return
+        node = self._tree.nodes.acquire(item.stat, _node(item), item.lower)
+        try:
+            yield node
+        finally:
+            self._tree.forget(node)
 
     def open(self, item: Item) -> OpenFile:
-        return self._tree.open(_node(item), False)
+        with self._held(item) as node:
+            file = self._tree.open(node, False)
+        if isinstance(file, EncryptedFile):
+            self.forms.learn(file.found)
+        return file
 
     def close_file(self, item: Item, file: OpenFile) -> None:
-        self._tree.close_file(_node(item))
+        with self._held(item) as node:
+            self._tree.close_file(node)
+
+    def borrow(self, item: Item) -> int:
+        """A descriptor of the directory that an object is in, to be closed, and a reference to its node for
+        :meth:`give_back`. Raises OSError."""
+        node = _node(item)
+        fd = os.dup(self._tree.directories.fd(node))
+        node.refs += 1
+        return fd
+
+    def give_back(self, item: Item) -> None:
+        self._tree.forget(_node(item))
 
     def explain(self, path: bytes, file: OpenFile, error: OSError) -> Problem:
         health, _ = examine(file.fd, self._tree.policy)
@@ -95,10 +137,11 @@ class TreeSource:
         return problem_of(path, error)
 
     def readlink(self, item: Item) -> bytes:
-        return self._tree.readlink(_node(item))
+        with self._held(item) as node:
+            return self._tree.readlink(node)
 
     def xattrs(self, item: Item) -> Xattrs:
-        with self._tree.handle(_node(item)) as fd:
+        with self._held(item) as node, self._tree.handle(node) as fd:
             return read_xattrs(by_descriptor(fd))
 
 

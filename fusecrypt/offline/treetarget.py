@@ -8,6 +8,7 @@ import stat
 from contextlib import suppress
 from itertools import count
 
+from fusecrypt.copies import flush_all, flushes_together
 from fusecrypt.errors import TreeError
 from fusecrypt.offline.fit import TARGET_MAX
 from fusecrypt.offline.items import Item, name_of, parent_of
@@ -32,6 +33,7 @@ class TreeTarget:
         self._names = count(1)
         figures, self._longest_name = tree.statfs()
         self._block = figures.f_frsize or 1
+        self.flushes_together = flushes_together(tree.root_fd)
         self._longest_target = tree.codec.longest(TARGET_MAX)
         self._nodes: dict[bytes, Node] = {b"": tree.root}
         try:
@@ -136,15 +138,22 @@ class TreeTarget:
             if xattrs is not None and item.path:
                 with tree.handle(node) as fd:
                     lost = restorer.restore(fd, item, xattrs, path=True)
-            fd = tree.open_lower(node, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            if not self.flushes_together:
+                self._flush_directory(node)
         finally:
             if item.path:
                 tree.forget(node)
         return lost
+
+    def _flush_directory(self, node: Node) -> None:
+        fd = self._tree.open_lower(node, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def flush(self) -> None:
+        flush_all(self._tree.root_fd)
 
     def begin(self, item: Item) -> Draft:
         name = self._name()

@@ -24,10 +24,10 @@ class Source(Protocol):
     def root(self) -> Item: ...
 
     def children(self, directory: Item) -> Generator[Item | Problem, None, None]:
-        """What is in a directory; each item is to be released. Failures are problems."""
+        """What is in a directory; directories are to be released. Failures are problems."""
         ...
 
-    def release(self, item: Item) -> None: ...
+    def release(self, directory: Item) -> None: ...
 
     def open(self, item: Item) -> OpenFile:
         """Raises OSError, FusecryptError."""
@@ -69,10 +69,10 @@ class Walk:
 
     def events(self) -> Generator[Event, None, None]:
         """Objects in directories, each between its ``Enter`` and ``Leave``; the root comes first and last."""
-        source = self._source
+        source, selection = self._source, self._selection
         stack: list[_Level] = []
         try:
-            yield from self._enter(stack, source.root(), self._selection.includes(b""))
+            yield from self._enter(stack, source.root(), selection.includes(b""))
             while stack:
                 level = stack[-1]
                 found = next(level.children, None)
@@ -84,16 +84,14 @@ class Walk:
                         source.release(level.item)
                 elif isinstance(found, Problem):
                     yield found
-                elif self._selection.excludes(found.path):
+                elif found.kind != stat.S_IFDIR:
+                    meant = level.inside or selection.includes(found.path)
+                    if meant and not selection.excludes(found.path):
+                        yield found
+                elif selection.excludes(found.path):
                     source.release(found)
-                elif found.kind == stat.S_IFDIR:
-                    yield from self._enter(stack, found, level.inside or self._selection.includes(found.path))
                 else:
-                    try:
-                        if level.inside or self._selection.includes(found.path):
-                            yield found
-                    finally:
-                        source.release(found)
+                    yield from self._enter(stack, found, level.inside or selection.includes(found.path))
         finally:
             for level in stack:
                 level.children.close()

@@ -44,9 +44,14 @@ class Policy:
         return self.read_only or self.noatime
 
     @property
+    def by_header(self) -> bool:
+        """Whether a lower file's header alone says what is seen above."""
+        return not (self.passthrough or self.encrypted_view)
+
+    @property
     def simple(self) -> bool:
-        """Whether a lower file's header alone says what is seen above, and its name by one key."""
-        return not (self.passthrough or self.encrypted_view or (self.read_only and self.other_names))
+        """The same, and its name by one key."""
+        return self.by_header and not (self.read_only and self.other_names)
 
     @property
     def tokens(self) -> tuple[AuthToken, ...]:

@@ -32,6 +32,12 @@ def is_there(st: Stat) -> bool:
     raise OSError(st.error, os.strerror(st.error))
 
 
+def peeked_size(st: Stat, policy: Policy) -> int | None:
+    """The upper size if a peek at the header is enough to know it."""
+    enough = st.peek == PEEK_HEADER and policy.by_header and st.upper_size <= MAX_SIZE
+    return st.upper_size if enough else None
+
+
 def regular_size(st: Stat, file: int | str, policy: Policy) -> int:
     """The upper size of a regular lower file, in octets.
 
@@ -42,8 +48,9 @@ def regular_size(st: Stat, file: int | str, policy: Policy) -> int:
         return view_size(st.size, st.peek in (PEEK_FOREIGN, PEEK_EMPTY) and _xattr_size(file) is not None)
     if policy.passthrough:
         return _size_when_open(st, file, policy)
-    if st.peek == PEEK_HEADER and st.upper_size <= MAX_SIZE:
-        return st.upper_size
+    known = peeked_size(st, policy)
+    if known is not None:
+        return known
     if st.peek == PEEK_ERROR:
         return max(0, st.size - MINIMUM_REGION)  # not readable by us: the nearest that can be said
     size = _xattr_size(file)

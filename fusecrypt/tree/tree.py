@@ -24,7 +24,7 @@ from fusecrypt.tree.listing import Listing
 from fusecrypt.tree.names import PlainNames, name_codec
 from fusecrypt.tree.nodes import Node, NodeTable, stale
 from fusecrypt.tree.policy import Policy
-from fusecrypt.tree.sizes import is_there, regular_size
+from fusecrypt.tree.sizes import is_there, peeked_size, regular_size
 
 _OPEN_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -146,8 +146,11 @@ class Tree:
         """Upper attributes of a child of an open directory, from its stat with a peek."""
         kind = stat.S_IFMT(st.mode)
         if kind == stat.S_IFREG:
-            path = f"{by_descriptor(dir_fd)}/{os.fsdecode(lower)}"
-            return Seen(st, regular_size(st, path, self.policy))
+            size = peeked_size(st, self.policy)
+            if size is None:
+                path = f"{by_descriptor(dir_fd)}/{os.fsdecode(lower)}"
+                size = regular_size(st, path, self.policy)
+            return Seen(st, size)
         if kind == stat.S_IFLNK and not self.codec.plain:
             with suppress(OSError, FormatError):
                 target = os.readlink(lower, dir_fd=dir_fd)
