@@ -13,20 +13,36 @@ from fusecrypt.mount.mounts import FSTYPE, MountPoint, mount_at, mount_on, mount
 
 _MNT_DETACH = 2
 _UMOUNT_NOFOLLOW = 8
+_PATIENCE = 1.0
+"""Seconds for those who only look (df, an indexer) or are about to end."""
+_PAUSE = 0.02
 _COVERED = 0.1
 """Seconds between looks at whether a mount is still covered by another."""
+
+
+class _BusyError(TreeError):
+    """Somebody uses the mount."""
 
 
 def unmount(mountpoint: str, lazy: bool = False) -> None:
     """Unmount a fusecrypt mount; the kernel hands over all dirty data first.
 
-    Raises UsageError if nothing of ours is mounted there, TreeError if it is busy, UnsupportedSystemError
+    Raises UsageError if nothing of ours is mounted there, TreeError if it stays busy, UnsupportedSystemError
     if fusermount3 is needed and absent.
     """
     found = mount_at(mountpoint)
     if found is None or found.fstype != FSTYPE:
         raise UsageError(f"{mountpoint} is no fusecrypt mount", "see `findmnt -t fuse.fusecrypt`")
-    _take_down(found, lazy)
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            _take_down(found, lazy)
+        except _BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def detach(device: str) -> None:
@@ -79,8 +95,8 @@ def _fusermount(path: str, lazy: bool) -> None:
     raise _busy(path) if "busy" in text else TreeError(f"cannot unmount {path}: {text}")
 
 
-def _busy(path: str) -> TreeError:
-    return TreeError(
+def _busy(path: str) -> _BusyError:
+    return _BusyError(
         f"{path} is busy", f"`fuser -vm {path}` shows who uses it; --lazy detaches it all the same"
     )
 

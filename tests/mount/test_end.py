@@ -51,6 +51,16 @@ def test_umount_command(tmp_path: Path) -> None:
     assert read_again(mount.lower) == DATA
 
 
+def test_who_is_about_to_go_is_waited_for(tmp_path: Path) -> None:
+    with mounted(tmp_path / "lower") as mount:
+        holder = subprocess.Popen(["sleep", "0.3"], cwd=mount.path)
+        try:
+            assert subprocess.run(["umount", mount.path], capture_output=True, check=False).returncode != 0
+            run("umount", mount.path)
+        finally:
+            holder.wait()
+
+
 def test_busy(tmp_path: Path) -> None:
     """umount refuses; SIGTERM writes all, dirty mappings too, and ends when the last user goes."""
     with mounted(tmp_path / "lower") as mount:
