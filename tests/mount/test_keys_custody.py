@@ -47,10 +47,11 @@ native.harden_process = lambda: None
 
 COMMAND = """
 import fusecrypt.keys.slotstore as slotstore, fusecrypt.mount.spawn as spawn
+from fusecrypt._native import ffi
 places, made = [], native.Secret.__init__
 def noted(self, n):
     made(self, n)
-    places.append(int(native.ffi.cast("uintptr_t", self._memory)))
+    places.append(int(ffi.cast("uintptr_t", self._memory)))
 def stopped(*_, **__):
     print(json.dumps(places), flush=True)
     os.kill(os.getpid(), signal.SIGSTOP)
