@@ -1,7 +1,8 @@
 """Rules for every test: nothing is left behind, nothing is logged unasked, nothing is skipped.
 
 Levels, lower ones first: unit (pure functions, native code), tree (an eCryptfs tree without FUSE), ops
-(FUSE handlers without a mount), mount (a real mount), tpm (swtpm), kernel (Debian's kernel in QEMU).
+(FUSE handlers without a mount), mount (a real mount), reliability (mounts that are made to fail), tpm
+(swtpm), kernel (Debian's kernel in QEMU).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pytest
 
 from tests import watch
 
-LEVELS = ("unit", "tree", "ops", "mount", "tpm", "kernel")
+LEVELS = ("unit", "tree", "ops", "mount", "reliability", "tpm", "kernel")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

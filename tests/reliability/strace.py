@@ -31,11 +31,6 @@ class Trace:
         """The calls that were made to fail."""
         return [line for line in self._lines() if line.endswith(_INJECTED)]
 
-    @property
-    def killed(self) -> bool:
-        """Whether the process was killed."""
-        return any("+++ killed by SIGKILL" in line for line in self._lines())
-
     def _lines(self) -> list[str]:
         return self._log.read_text(errors="replace").splitlines()
 
@@ -57,6 +52,6 @@ def traced(pid: int, log: Path, calls: str, *expressions: str) -> Iterator[Trace
         finally:
             process.terminate()
             try:
-                process.communicate(timeout=2)
+                process.communicate(timeout=1)
             except subprocess.TimeoutExpired:  # it may wait in vain for threads of a killed process
                 process.kill()
