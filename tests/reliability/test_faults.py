@@ -79,7 +79,8 @@ class Place(NamedTuple):
 @pytest.fixture(scope="module", params=MODES)
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     directory = tmp_path_factory.mktemp("faults")
-    with mounted(directory / "lower", *MODES[request.param]) as mount:
+    log_allows = ["cannot be read", "more files"]
+    with mounted(directory / "lower", *MODES[request.param], log_allows=log_allows) as mount:
         steps.prepare(mount.path / "first")
         yield Place(mount, resolved(mount.lower, [PASSPHRASE]).policy, directory / "log")
 
