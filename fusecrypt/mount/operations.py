@@ -71,14 +71,14 @@ class Operations(pyfuse3.Operations):
         self._gates = Gates()
         self._damage = DamageLog()
         self._remote = remote
-        self._for_others = os.geteuid() == 0
+        self._by_root = os.geteuid() == 0
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER))
 
     def _node(self, inode: int) -> Node:
         return self.tree.nodes.by_number(inode)
 
     def _owner(self, ctx: pyfuse3.RequestContext) -> changes.Owner | None:
-        return (ctx.uid, ctx.gid) if self._for_others else None
+        return (ctx.uid, ctx.gid) if self._by_root else None
 
     def _appends(self, flags: int) -> bool:
         """Whether the end of the file is ours to find: with write-back caching the kernel knows it."""
@@ -160,7 +160,7 @@ class Operations(pyfuse3.Operations):
     def setxattr(self, inode: int, name: bytes, value: bytes, ctx: pyfuse3.RequestContext) -> None:
         node = self._node(inode)
         tree_attributes.set_xattr(self.tree, node, name, value)
-        if name == b"system.posix_acl_access" and self._for_others:
+        if name == b"system.posix_acl_access" and self._by_root:
             take_setgid_from_others(self.tree, node, ctx)
         if not self.enable_acl:  # then the kernel does not know that an ACL may change the mode
             pyfuse3.invalidate_inode(inode, attr_only=True)

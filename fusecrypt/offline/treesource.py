@@ -16,7 +16,8 @@ from fusecrypt.offline.items import Item, Problem, problem_of
 from fusecrypt.offline.lower import below
 from fusecrypt.offline.restore import read_xattrs
 from fusecrypt.offline.walk import CHUNK, Xattrs
-from fusecrypt.tree.files import EncryptedFile, OpenFile
+from fusecrypt.tree.encrypted import EncryptedFile
+from fusecrypt.tree.files import OpenFile
 from fusecrypt.tree.forms import Forms
 from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import Tree, by_descriptor

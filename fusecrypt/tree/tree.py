@@ -18,7 +18,8 @@ from fusecrypt.errors import FormatError
 from fusecrypt.lane import Lane, OpenRecord
 from fusecrypt.native import Stat, open_quietly, stat_fd, stat_many
 from fusecrypt.tree.directories import Directories
-from fusecrypt.tree.files import EncryptedFile, OpenFile, open_file
+from fusecrypt.tree.encrypted import EncryptedFile
+from fusecrypt.tree.files import OpenFile, open_file
 from fusecrypt.tree.forms import Forms
 from fusecrypt.tree.listing import Listing
 from fusecrypt.tree.names import PlainNames, name_codec

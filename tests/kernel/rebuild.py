@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fusecrypt.errors import NotEcryptfsError
 from fusecrypt.ondisk.header import FLAG_NAMES
-from fusecrypt.tree.files import EncryptedFile
+from fusecrypt.tree.encrypted import EncryptedFile
 from fusecrypt.tree.headers import Found, find_header, read_xattr, unlock
 from fusecrypt.tree.policy import Policy
 

@@ -11,7 +11,7 @@ import trio.testing
 
 from fusecrypt.mount.gate import Gates
 from fusecrypt.mount.handles import FileHandle
-from fusecrypt.tree.files import EncryptedFile
+from fusecrypt.tree.encrypted import EncryptedFile
 from fusecrypt.tree.nodes import Node
 from tests.ops.support import ROOT, Client, awaited, caller, operations
 

@@ -16,7 +16,7 @@ import pytest
 from fusecrypt.errors import FusecryptError
 from fusecrypt.native import FileKey
 from fusecrypt.ondisk.header import MAX_SIZE
-from fusecrypt.tree.files import EncryptedFile
+from fusecrypt.tree.encrypted import EncryptedFile
 from fusecrypt.tree.headers import unlock
 from fusecrypt.tree.policy import Policy
 from tests import golden
@@ -403,7 +403,7 @@ def test_a_truncation_that_fails_leaves_all_contents(user: User, monkeypatch: py
     data = NOISE[:20_000]
     user.create("file", data)
     with monkeypatch.context() as patch:
-        patch.setattr("fusecrypt.tree.files.write_size", refuse)
+        patch.setattr("fusecrypt.tree.encrypted.write_size", refuse)
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
             user.truncate("file", 4100)
     assert user.read("file") == data
