@@ -11,27 +11,25 @@ from typing import Any
 
 import click
 
-from fusecrypt.cli.mount import fuse_options
+from fusecrypt.cli.copying import copy_options
 from fusecrypt.cli.output import Failures, json_option, json_path, write_json, write_line
+from fusecrypt.cli.recovered import check_export, export_all, mount_all
 from fusecrypt.cli.terminal import ask_secret, escaped, has_terminal, say, shell_words
-from fusecrypt.errors import NotEcryptfsError
-from fusecrypt.mount import spawn
-from fusecrypt.mount.config import MountConfig
+from fusecrypt.errors import NotEcryptfsError, UsageError
 from fusecrypt.native import Secret, harden_process
 from fusecrypt.offline.material import Material, beside, examine_all
 from fusecrypt.offline.recover import (
     Attempt,
     Offer,
     attempt,
-    label,
     mount_words,
     offers,
     offers_without_secret,
     salts,
 )
+from fusecrypt.offline.rules import Rules
 from fusecrypt.offline.search import Findings, search
 from fusecrypt.sources import secrets
-from fusecrypt.sources.options import MountOptions
 from fusecrypt.sources.person import describe
 
 _NO_KEY = 3
@@ -65,8 +63,21 @@ class Given:
     help="Key files, or a directory with such, that lie elsewhere.",
 )  # fmt: skip
 @click.option("--mount", "mountpoint", metavar="MNT", help="Mount what opens, read-only, on MNT.")
+@click.option(
+    "--export", "destination", type=click.Path(path_type=Path), metavar="DEST",
+    help="Copy what opens, decrypted, into DEST; the options from --keep-going on are for that.",
+)  # fmt: skip
+@copy_options
 @json_option
-def recover(directory: Path, mountpoint: str | None, as_json: bool, **given: Any) -> int:
+def recover(
+    directory: Path,
+    mountpoint: str | None,
+    destination: Path | None,
+    rules: Rules,
+    ignore_space: bool,
+    as_json: bool,
+    **given: Any,
+) -> int:
     """Find the eCryptfs trees in DIR, a restored home, disk, backup or share, and open them with one secret.
 
     It finds whole encrypted homes (home/.ecryptfs/USER), private directories, shares of a NAS and trees
@@ -76,16 +87,24 @@ def recover(directory: Path, mountpoint: str | None, as_json: bool, **given: Any
     trees opened, and with what, and which did not.
 
     With --mount they are mounted: one tree on MNT itself, several in directories in MNT that are named
-    after their users or shares. Otherwise it says which commands to use. DIR is never changed.
+    after their users or shares. With --export they are copied as `fusecrypt export` does it, and begun again
+    it goes on where it was: if there is one tree in DIR into DEST itself, if there are several, opened or
+    not, into such directories in DEST. Otherwise it says which commands to use. DIR is never changed.
 
     \b
     fusecrypt recover /mnt/old-disk
     fusecrypt recover --passfile FILE --keys /media/stick --mount /mnt/saved /backup/home
+    fusecrypt recover --keep-going --export ~/saved /mnt/old-disk
 
-    Exit statuses: 0 all trees opened; 1 something cannot be read or mounted; 3 a tree did not open; 4 there
-    is no eCryptfs tree in DIR; 5 FUSE is missing for --mount.
+    Exit statuses: 0 all trees opened, and are exported; 1 something cannot be read, mounted or written; 2
+    wrong command line; 3 a tree did not open, or no key opens an object; 4 there is no eCryptfs tree in DIR,
+    or an object is damaged; 5 FUSE is missing for --mount. The highest holds.
     """
     harden_process()
+    if mountpoint is not None and destination is not None:
+        raise UsageError("--mount and --export do not go together", "name one of them")
+    if destination is not None:
+        check_export(directory, destination)
     options = Given(**given)
     with ExitStack() as stack:
         findings = search(directory)
@@ -95,12 +114,15 @@ def recover(directory: Path, mountpoint: str | None, as_json: bool, **given: Any
         found = _material(findings, options.keys)
         attempts = _attempts(findings, found, options, stack)
         failures = Failures()
-        mounted = {} if mountpoint is None else _mount_all(attempts, mountpoint, failures)
+        mounted = {} if mountpoint is None else mount_all(attempts, mountpoint, failures)
+        exported = {}
+        if destination is not None:
+            exported = export_all(attempts, destination, rules, failures, check_room=not ignore_space)
         for each in attempts:
             if as_json:
-                write_json(_json(each, mounted.get(each.lower)))
+                write_json(_json(each, mounted.get(each.lower), exported.get(each.lower)))
             else:
-                _print(each, mountpoint is None)
+                _print(each, mountpoint is None and destination is None)
     return max(failures.status, 0 if all(each.policy for each in attempts) else _NO_KEY)
 
 
@@ -147,53 +169,10 @@ def _attempts(findings: Findings, found: list[Material], options: Given, stack: 
     return attempts
 
 
-def _mount_all(attempts: Sequence[Attempt], mountpoint: str, failures: Failures) -> dict[Path, str]:
-    """Mount what opened; returns what is mounted where."""
-    opened = [each for each in attempts if each.policy is not None]
-    spawn.check_directory("mount point", mountpoint)
-    places = (
-        [mountpoint] if len(opened) == 1 else [os.path.join(mountpoint, name) for name in _labels(opened)]
-    )
-    mounted = {}
-    for each, place in zip(opened, places, strict=True):
-        with failures.of(bytes(each.lower)):
-            if place != mountpoint:
-                os.makedirs(place, exist_ok=True)
-            _mount(each, place)
-            mounted[each.lower] = place
-            say(f"{each.lower} is mounted read-only on {place}")
-    return mounted
-
-
-def _labels(opened: Sequence[Attempt]) -> list[str]:
-    """A directory name for each, all different."""
-    names: list[str] = []
-    for each in opened:
-        name, number = label(each.lower), 1
-        while name in names:
-            number += 1
-            name = f"{label(each.lower)}-{number}"
-        names.append(name)
-    return names
-
-
-def _mount(each: Attempt, place: str) -> None:
-    assert each.policy is not None
-    spawn.check_places(str(each.lower), place)
-    config = MountConfig(
-        lower=str(each.lower),
-        mountpoint=os.path.realpath(place),
-        policy=each.policy,
-        options=fuse_options(MountOptions(), read_only=True),
-        key_source=" and ".join(offer.how for offer in each.used),
-    )
-    with spawn.Daemon() as daemon:
-        daemon.serve(config, os.open(each.lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
-
-
 def _commands(each: Attempt) -> Iterator[tuple[str, str]]:
     words = [*mount_words(each.lower, each.used), str(each.lower.absolute())]
     yield "mount", shell_words(["fusecrypt", "mount", "-o", "ro", *words, "MOUNTPOINT"])
+    yield "export", shell_words(["fusecrypt", "export", *words, "DEST"])
     yield "list", shell_words(["fusecrypt", "ls", *words])
 
 
@@ -212,7 +191,7 @@ def _print(each: Attempt, commands: bool) -> None:
             write_line(f"  {name:<8}{value}")
 
 
-def _json(each: Attempt, place: str | None) -> dict[str, Any]:
+def _json(each: Attempt, mounted: str | None, exported: Path | None) -> dict[str, Any]:
     return {
         **json_path("lower", bytes(each.lower)),
         "opened": each.policy is not None,
@@ -220,6 +199,7 @@ def _json(each: Attempt, place: str | None) -> dict[str, Any]:
         "options": mount_words(each.lower, each.used),
         "signatures": [token.sig for token in each.policy.content] if each.policy else [],
         "names_encrypted": bool(each.policy and each.policy.names),
-        "mountpoint": place,
+        "mountpoint": mounted,
+        "exported": None if exported is None else os.fspath(exported),
         "error": describe(each.error) if each.error else None,
     }

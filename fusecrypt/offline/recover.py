@@ -175,6 +175,7 @@ def _found_by_itself(lower: Path, offer: Offer) -> bool:
 
 def label(lower: Path) -> str:
     """A name for a tree among several: its user or share."""
+    lower = lower.absolute()
     if lower.name == ".Private":
         return lower.parent.name
     share = lower.name[1:-1]

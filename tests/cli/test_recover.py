@@ -205,6 +205,61 @@ def test_what_cannot_be_recovered(tmp_path: Path) -> None:
     assert "which is not in here" not in done.stderr
 
 
+def test_exports_of_several_are_named_after_them(disk: Path, tmp_path: Path) -> None:
+    """Begun with one secret, and begun again with another one; each tree keeps its place."""
+    before, out = lower_state(disk), tmp_path / "out"
+    done = run("recover", "--passfile", tmp_path / "login", "--export", out, disk, status=3)
+    assert sorted(path.name for path in out.iterdir()) == ["alice", "photos"]
+    assert f"{disk}/volume1/@photos@ is exported to {out}/photos" in done.stderr
+    words = ("--passfile", tmp_path / "login", "--passfile", tmp_path / "bob")
+    said = [
+        json.loads(line)
+        for line in run("recover", *words, "--json", "--export", out, disk).stdout.splitlines()
+    ]
+    assert sorted(each["exported"] for each in said) == [
+        f"{out}/{name}" for name in ("alice", "bob", "photos")
+    ]
+    assert diff(manifest.load(PRIVATE), manifest.manifest(out / "alice")) == []
+    assert (out / "bob" / "file of bob").read_text() == "file of bob"
+    assert (out / "photos" / "picture.jpg").exists()
+    assert lower_state(disk) == before
+
+
+def test_a_single_tree_is_exported_to_the_place_itself(tmp_path: Path) -> None:
+    """With a damaged file in it: the others are there, and it is named."""
+    lower, out = alice(tmp_path / "backup"), tmp_path / "out"
+    (tmp_path / "login").write_text(LOGIN)
+    words = ("recover", "--passfile", tmp_path / "login", "--export")
+    bad = next(path for path in lower.rglob("*") if path.is_file() and path.stat().st_size > 8192)
+    whole = bad.read_bytes()
+    bad.write_bytes(bytes(100) + whole[100:])
+    done = run(*words, out, tmp_path / "backup", status=4)
+    assert "--keep-going names it and copies the rest" in done.stderr
+    done = run(*words, out, "--keep-going", tmp_path / "backup", status=4)
+    assert "1 problems are named above" in done.stderr
+    bad.write_bytes(whole)
+    assert " of them earlier" in run(*words, out, tmp_path / "backup").stderr
+    assert diff(manifest.load(PRIVATE), manifest.manifest(out), ignore=["mtime_ns"]) == []
+
+
+def test_exports_that_are_refused(disk: Path, tmp_path: Path) -> None:
+    """Before any secret is asked for: the places of the copies, and of what they are of."""
+    for place in (disk / "out", disk / "home" / ".ecryptfs" / "alice" / ".Private", disk, tmp_path):
+        assert "lie in one another" in run("recover", "--export", place, disk, status=2).stderr
+    done = run("recover", "--export", tmp_path / "out", "--mount", tmp_path, disk, status=2)
+    assert "do not go together" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_export_asks_once(disk: Path, tmp_path: Path) -> None:
+    terminal = Terminal(PROGRAM, "recover", "--export", tmp_path / "out", disk)
+    terminal.expect(b"login passphrase, mount passphrase or recovery key: ")
+    terminal.type(f"{LOGIN}\n".encode())
+    assert terminal.end() == 3  # it is not bob's
+    assert (tmp_path / "out" / "alice" / "notes.txt").exists()
+    assert LOGIN.encode() not in terminal.seen
+
+
 WITHOUT_FUSE = "mount --bind /dev/null /dev/fuse && exec setpriv --reuid=65534 --regid=65534 --clear-groups "
 
 
