@@ -10,6 +10,7 @@ import click
 from fusecrypt.cli.copying import Report, check_not_mounted_there, copy_options
 from fusecrypt.cli.progress import progress
 from fusecrypt.cli.source_tree import key_options, open_tree
+from fusecrypt.cli.workers import worker_options, workers_of
 from fusecrypt.errors import UsageError
 from fusecrypt.offline.export import export_tar, export_tree
 from fusecrypt.offline.rules import Rules
@@ -20,8 +21,17 @@ from fusecrypt.sources.given import KeyOptions
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path), metavar="DEST|-")
 @copy_options
+@worker_options
 @key_options
-def export(lower: Path, destination: Path, rules: Rules, ignore_space: bool, keys: KeyOptions) -> int:
+def export(
+    lower: Path,
+    destination: Path,
+    rules: Rules,
+    ignore_space: bool,
+    keys: KeyOptions,
+    dask: str | None,
+    worker_key_command: str | None,
+) -> int:
     """Copy what the tree LOWER holds, decrypted, into the directory DEST, or as a tar stream to standard
     output (-).
 
@@ -38,6 +48,10 @@ def export(lower: Path, destination: Path, rules: Rules, ignore_space: bool, key
     A PATTERN is a shell pattern: without / it is matched with names, with / with whole paths. Excluding
     wins.
 
+    With --dask the workers of a cluster carry large files, in pieces, from LOWER to DEST, which they see
+    under the same paths. They find the key where the options say, or by --worker-key-command; it is never
+    sent. The scheduler is one at tls://HOST:PORT, or on this machine. Whoever may use it can read the key.
+
     \b
     fusecrypt export --passfile FILE /backup/.Private ~/restored
     fusecrypt export ~/.Private - | ssh host tar -xpf - --xattrs --acls
@@ -51,13 +65,19 @@ def export(lower: Path, destination: Path, rules: Rules, ignore_space: bool, key
     to_stream = str(destination) == "-"
     if to_stream and sys.stdout.isatty():
         raise UsageError("an archive is not for a terminal", "redirect standard output")
+    if to_stream and dask is not None:
+        raise UsageError("workers cannot write into a stream", "name a directory that each of them has")
     if not to_stream:
         check_not_mounted_there(lower, destination)
-    with open_tree(lower, keys) as tree, progress(report.tally):
+    with (
+        open_tree(lower, keys) as tree,
+        workers_of(dask, worker_key_command, lower, keys) as workers,
+        progress(report.tally),
+    ):
         if to_stream:
             export_tar(tree, sys.stdout.buffer, rules, report.tell, report.tally)
         else:
             room = not ignore_space
-            export_tree(tree, destination, rules, report.tell, report.tally, check_room=room)
+            export_tree(tree, destination, rules, report.tell, report.tally, check_room=room, workers=workers)
     report.end("exported")
     return report.status

@@ -18,7 +18,7 @@ from functools import partial
 
 from fusecrypt.errors import FusecryptError
 from fusecrypt.offline.bulk import Batch, Bulk
-from fusecrypt.offline.copyfile import ReadError
+from fusecrypt.offline.copyfile import ReadError, Workers
 from fusecrypt.offline.filling import Fillers, Filling
 from fusecrypt.offline.items import Item, Problem, Tally, problem_of
 from fusecrypt.offline.plaintarget import PlainTarget
@@ -72,7 +72,7 @@ class Arrivals:
         restorer: Restorer,
         links: LinkTable,
         tally: Tally,
-        workers: int,
+        workers: Workers,
     ) -> None:
         self._source = source
         self._target = target

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable
+from typing import NamedTuple
 
 from fusecrypt.offline.show import PIECE
 from fusecrypt.ondisk.extents import EXTENT
@@ -48,6 +49,17 @@ def copy_contents(source: OpenFile, target: OpenFile, going: Callable[[int], Non
             going(n)
         if n < PIECE:
             return
+
+
+Carry = Callable[[OpenFile, OpenFile, Callable[[int], None], bool], None]
+"""What copies the contents of a large file, as :func:`copy_contents` does."""
+
+
+class Workers(NamedTuple):
+    """Who carries contents: how many files at once, and how."""
+
+    at_once: int
+    carry: Carry = copy_contents
 
 
 def _salvage(source: OpenFile, target: OpenFile, offset: int, going: Callable[[int], None]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fusecrypt.errors import UsageError
+from fusecrypt.offline.copyfile import Workers
 from fusecrypt.offline.items import Tally
 from fusecrypt.offline.plaintarget import PlainTarget
 from fusecrypt.offline.rules import Rules, UnfinishedError
@@ -23,17 +24,25 @@ _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def export_tree(
-    tree: Tree, destination: Path, rules: Rules, tell: Tell, tally: Tally, *, check_room: bool = True
+    tree: Tree,
+    destination: Path,
+    rules: Rules,
+    tell: Tell,
+    tally: Tally,
+    *,
+    check_room: bool = True,
+    workers: Workers | None = None,
 ) -> None:
     """Copy the contents of a tree into a directory, which is made if absent.
 
     What an earlier run has copied is not copied again. Every object that is not copied as it is goes to
-    ``tell``. Raises UnfinishedError at the first such failure, unless the rules say to keep going; UsageError
-    where one lies in the other; TreeError where there is no room; OSError.
+    ``tell``. ``workers`` are threads of this process unless given. Raises UnfinishedError at the first such
+    failure, unless the rules say to keep going; UsageError where one lies in the other; TreeError where there
+    is no room; OSError.
     """
     check_apart(tree.root_fd, destination)
     with closing(PlainTarget(destination)) as target:
-        copy(TreeSource(tree), target, rules, tell, tally, check_room)
+        copy(TreeSource(tree), target, rules, tell, tally, check_room, workers)
 
 
 def export_tar(tree: Tree, out: BinaryIO, rules: Rules, tell: Tell, tally: Tally) -> None:
@@ -44,7 +53,15 @@ def export_tar(tree: Tree, out: BinaryIO, rules: Rules, tell: Tell, tally: Tally
     TarStream(source, out, rules, tell, tally).run()
 
 
-def copy(source: Source, target: Target, rules: Rules, tell: Tell, tally: Tally, check_room: bool) -> None:
+def copy(
+    source: Source,
+    target: Target,
+    rules: Rules,
+    tell: Tell,
+    tally: Tally,
+    check_room: bool,
+    workers: Workers | None = None,
+) -> None:
     """Look whether all fits, and copy it. Raises UnfinishedError, TreeError, OSError."""
     estimate = Estimate(source, rules.selection, tally, target)
     misfits = list(estimate.misfits())
@@ -54,7 +71,7 @@ def copy(source: Source, target: Target, rules: Rules, tell: Tell, tally: Tally,
         raise UnfinishedError(misfits[-1])
     if check_room:
         estimate.check_room()
-    Transfer(source, target, rules, tell, tally, len(os.sched_getaffinity(0))).run()
+    Transfer(source, target, rules, tell, tally, workers or Workers(len(os.sched_getaffinity(0)))).run()
 
 
 def check_apart(fd: int, other: Path) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from fusecrypt.errors import FusecryptError
-from fusecrypt.offline.copyfile import ReadError, StoppedError, copy_contents
+from fusecrypt.offline.copyfile import ReadError, StoppedError, Workers, copy_contents
 from fusecrypt.offline.items import Item, Tally
 from fusecrypt.offline.restore import Lost, Restorer, read_xattrs
 from fusecrypt.offline.target import Draft, Target
@@ -38,12 +38,15 @@ class Filling:
 class Fillers:
     """The threads that fill drafts. With ``salvage`` what can be read of a damaged file is worth keeping."""
 
-    def __init__(self, target: Target, restorer: Restorer, tally: Tally, salvage: bool, workers: int) -> None:
+    def __init__(
+        self, target: Target, restorer: Restorer, tally: Tally, salvage: bool, workers: Workers
+    ) -> None:
         self._target = target
         self._restorer = restorer
         self._tally = tally
         self._salvage = salvage
-        self._pool = ThreadPoolExecutor(workers)
+        self._carry = workers.carry
+        self._pool = ThreadPoolExecutor(workers.at_once)
         self._flusher = ThreadPoolExecutor(1)
         self._stop = False
 
@@ -89,8 +92,9 @@ class Fillers:
     def _fill(self, filling: Filling) -> None:
         item, source, draft = filling.item, filling.source, filling.draft
         assert draft.file is not None
+        carry = copy_contents if item.size <= _SMALL else self._carry
         try:
-            copy_contents(source, draft.file, self._going, self._salvage)
+            carry(source, draft.file, self._going, self._salvage)
         except (ReadError, OSError, FusecryptError) as error:
             filling.error = error
         if not filling.worth_keeping:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from fusecrypt.errors import FusecryptError, TreeError
 from fusecrypt.offline.arrivals import Arrivals
+from fusecrypt.offline.copyfile import Workers
 from fusecrypt.offline.items import Enter, Item, Problem, Tally, problem_of
 from fusecrypt.offline.restore import OWNERS, Restorer
 from fusecrypt.offline.rules import DEVICE, IN_THE_WAY, Judge, Rules, UnfinishedError
@@ -35,7 +36,7 @@ class Transfer:
     """One copy. ``tell`` hears of every object that is not copied as it is."""
 
     def __init__(
-        self, source: Source, target: Target, rules: Rules, tell: Tell, tally: Tally, workers: int
+        self, source: Source, target: Target, rules: Rules, tell: Tell, tally: Tally, workers: Workers
     ) -> None:
         self._source = source
         self._target = target

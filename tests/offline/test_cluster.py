@@ -1,0 +1,226 @@
+"""Exporting by a Dask cluster: processes of their own, as they would run on other machines."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from fusecrypt.errors import UsageError
+from fusecrypt.keys.token import FNEK_SALT
+from fusecrypt.offline.cluster import PIECE
+from fusecrypt.offline.target import WORK
+from fusecrypt.offline.worker import check_address
+from fusecrypt.tree.policy import NamePolicy
+from tests.manifest import diff, manifest
+from tests.mount.support import PROGRAM, run
+from tests.tree.support import User, lower_name, opened, policy, token
+
+PASSPHRASE = b"what nobody else would say"
+PLAIN = replace(policy(), content=(token(PASSPHRASE),))
+assert PLAIN.names is not None
+POLICY = replace(PLAIN, names=NamePolicy(token(PASSPHRASE, FNEK_SALT), PLAIN.names.cipher))
+KEYS = [bytes(each.key.view()) for each in POLICY.tokens]
+
+
+class Cluster:
+    """A scheduler and two workers on this machine, with all that they log."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._file = directory / "scheduler.json"
+        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        self.workers = [self._worker(f"w{number}") for number in range(2)]
+
+    def _worker(self, name: str) -> subprocess.Popen[bytes]:
+        words = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", name)
+        return self._start("worker", *words)
+
+    def kill(self) -> None:
+        """Kill a worker, as a power cut would."""
+        self.workers[0].kill()
+        self.workers[0].wait()
+
+    def replace(self) -> None:
+        """Start another one in its place."""
+        self.workers[0] = self._worker("w2")
+        self.wait(3)
+
+    def _start(self, kind: str, *words: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self._file), *words]
+        with (self._directory / f"{kind}.log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self._directory)
+
+    @property
+    def address(self) -> str:
+        deadline = time.monotonic() + 60
+        while "tcp://" not in (text := self._file.read_text() if self._file.exists() else ""):
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.1)
+        return "tcp://" + text.partition("tcp://")[2].partition('"')[0]
+
+    def wait(self, n: int = 2) -> None:
+        """Until workers have registered so often."""
+        deadline = time.monotonic() + 60
+        while self.logs().count(b"Registered to") < n:
+            assert time.monotonic() < deadline, self.logs()
+            time.sleep(0.1)
+
+    def logs(self) -> bytes:
+        return b"".join(path.read_bytes() for path in self._directory.glob("*.log"))
+
+    def end(self) -> None:
+        for process in (*self.workers, self.scheduler):
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    found = Cluster(tmp_path_factory.mktemp("dask"))
+    try:
+        found.wait()
+        yield found
+    finally:
+        found.end()
+
+
+@pytest.fixture
+def lower(tmp_path: Path) -> Path:
+    """A tree with small files, files for a task, and one of several tasks; beside it what it shows."""
+    rng = random.Random("cluster")
+    (tmp_path / "lower").mkdir()
+    (tmp_path / "pass").write_bytes(PASSPHRASE + b"\n")
+    with opened(tmp_path / "lower", POLICY) as tree:
+        user = User(tree)
+        user.mkdir("deep", 0o750)
+        for number in range(30):
+            user.create(f"deep/small{number}", rng.randbytes(rng.randrange(9000)))
+        for number in range(12):
+            user.create(f"deep/some{number}", rng.randbytes(4_000_000 + number), 0o640)
+        user.create("large", rng.randbytes(1 << 20) * 130)
+        user.link("large", "deep/link")
+        user.symlink(b"deep/some1", "symlink")
+    return tmp_path / "lower"
+
+
+def command(lower: Path, out: Path, cluster: Cluster, *more: str) -> list[str | Path]:
+    return ["export", "--dask", cluster.address, "--passfile", lower.parent / "pass", *more, lower, out]
+
+
+def searched(pid: int, octets: list[bytes]) -> list[bytes]:
+    """Which of some octets occur in the memory of a process."""
+    found = []
+    with Path(f"/proc/{pid}/mem").open("rb", 0) as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, permissions = line.split()[:2]
+            if permissions.startswith("rw"):
+                start, end = (int(each, 16) for each in place.split("-"))
+                with suppress(OSError, ValueError):  # of devices
+                    memory.seek(start)
+                    part = memory.read(end - start)
+                    found += [each for each in octets if each in part]
+    return found
+
+
+def test_it_arrives_as_without_workers_and_no_key_is_seen(
+    lower: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    assert 2 * PIECE < 130 << 20
+    plain = run("export", "--passfile", tmp_path / "pass", lower, tmp_path / "plain")
+    done = run(*command(lower, tmp_path / "out", cluster))
+    assert done.stderr == plain.stderr
+    assert diff(manifest(tmp_path / "plain"), manifest(tmp_path / "out")) == []
+    again = run(*command(lower, tmp_path / "out", cluster))
+    assert "of them earlier" in again.stderr
+    ids = [process.pid for process in (cluster.scheduler, *cluster.workers)]
+    assert searched(cluster.scheduler.pid, [b"carry_piece"])  # it is found, if it is there
+    assert [searched(pid, KEYS) for pid in ids] == [[], [], []]  # workers have wiped them
+    assert searched(cluster.scheduler.pid, [PASSPHRASE]) == []
+    assert not any(key in cluster.logs() for key in (PASSPHRASE, *KEYS, *(k.hex().encode() for k in KEYS)))
+
+
+def test_it_goes_on_when_a_worker_is_killed(lower: Path, cluster: Cluster, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen([PROGRAM, *command(lower, out, cluster)], stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: any(path.stat().st_size > 1 << 20 for path in drafts(out)), process)
+        cluster.kill()
+        assert process.poll() is None
+        assert process.wait(100) == 0
+    finally:
+        process.kill()
+        process.communicate()
+        cluster.replace()
+    with opened(lower, POLICY) as tree:
+        user = User(tree)
+        for path in (out / "large", *out.glob("deep/s*")):
+            assert path.read_bytes() == user.read(str(path.relative_to(out)))
+    assert not (out / os.fsdecode(WORK)).exists()
+
+
+def drafts(out: Path) -> list[Path]:
+    with suppress(FileNotFoundError):
+        return list((out / os.fsdecode(WORK)).iterdir())
+    return []
+
+
+def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+    while True:
+        with suppress(FileNotFoundError):
+            if ready():
+                return
+        assert process.poll() is None
+        time.sleep(0.002)
+
+
+def test_damage_is_told_and_saved_as_without_workers(lower: Path, cluster: Cluster, tmp_path: Path) -> None:
+    with opened(lower, POLICY) as tree:
+        place = lower / lower_name(tree, "deep/some3")
+    os.truncate(place, 8192 + 2_000_000)
+    key = ("--passfile", tmp_path / "pass")
+    plain = run("export", "--keep-going", *key, lower, tmp_path / "plain", status=4)
+    done = run(*command(lower, tmp_path / "out", cluster, "--keep-going"), status=4)
+    assert done.stderr == plain.stderr
+    assert "some3.partial" in done.stderr
+    assert diff(manifest(tmp_path / "plain"), manifest(tmp_path / "out")) == []
+
+
+def test_what_is_refused(lower: Path, cluster: Cluster, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    wrong = run(*command(lower, out, cluster, "--worker-key-command", "echo wrong"), status=3)
+    assert "fit" in wrong.stderr
+    far = run("export", "--dask", "tcp://192.0.2.1:1", "--passfile", tmp_path / "pass", lower, out, status=2)
+    assert "neither tls:// nor on this machine" in far.stderr
+    assert "a stream" in run(*command(lower, Path("-"), cluster), status=2).stderr
+    descriptor: list[str | Path] = ["export", "--dask", cluster.address, "--passfile", "-", lower, out]
+    refused = run(*descriptor, status=2, stdin=None, input=f"{PASSPHRASE.decode()}\n")
+    assert "--worker-key-command" in refused.stderr
+    by_command = ["--worker-key-command", f"cat {tmp_path}/pass"]
+    run(*command(lower, out, cluster, *by_command, "--include", "deep/some1"))
+    shutil.rmtree(out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "address", ["tls://nas:8786", "127.0.0.1:8786", "tcp://[::1]:1", "tcp://localhost:1"]
+)
+def test_addresses_that_keep_others_out(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["nas:8786", "tcp://10.0.0.1:8786", "ws://localhost:1", "ucx://127.0.0.1:1"]
+)
+def test_addresses_that_do_not(address: str) -> None:
+    with pytest.raises(UsageError, match="neither tls:// nor on this machine"):
+        check_address(address)
