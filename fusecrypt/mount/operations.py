@@ -7,7 +7,6 @@ work for long goes to a thread, through the gate of its node (gate.py).
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -16,79 +15,23 @@ import pyfuse3
 import trio
 
 from fusecrypt.errors import FusecryptError
-from fusecrypt.lane import Lane
-from fusecrypt.mount.damage import DamageLog
-from fusecrypt.mount.gate import Gates
-from fusecrypt.mount.handles import DirectoryHandle, FileHandle, Handles
-from fusecrypt.mount.replies import CACHE_SECONDS, Replies, async_handler, dot, handler, size_in_doubt
+from fusecrypt.mount.directories import DirectoryRequests
+from fusecrypt.mount.handles import FileHandle
+from fusecrypt.mount.replies import async_handler, handler, size_in_doubt
 from fusecrypt.mount.setattr import SetAttributes, clear_set_id, take_setgid_from_others
 from fusecrypt.tree import attributes as tree_attributes
 from fusecrypt.tree import changes
 from fusecrypt.tree.nodes import Node, stale
-from fusecrypt.tree.tree import Tree
 
 _STATFS_FIELDS = (
     "f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail",
 )  # fmt: skip
-_BUFFER = 4 << 20
-"""Octets of the buffer that reads are answered from; the kernel never asks for more at once."""
 _LONG_WRITE = 4 << 20
 """A write that first has to fill a gap of more than this goes to a thread."""
 
 
-class Operations(pyfuse3.Operations):
+class Operations(DirectoryRequests):
     """All requests of one mount."""
-
-    supports_dot_lookup = False
-
-    def __init__(
-        self, tree: Tree, *, writeback: bool = True, remote: bool = False, kernel_checks: bool = True
-    ) -> None:
-        """``kernel_checks``: the kernel checks permissions, ACLs among them. Otherwise nobody needs to.
-        ``remote``: the lower file system is slow, and may report a failed write only at close.
-        Without ``writeback`` the kernel takes size and times from below, which others may write too.
-
-        ``before_waiting`` is called by a request that goes to a thread.
-        """
-        super().__init__()
-        self.before_waiting: Callable[[], None] = lambda: None
-        self.enable_writeback_cache = writeback and not tree.policy.read_only
-        self.enable_acl = kernel_checks
-        self._replies = Replies(owns_sizes=self.enable_writeback_cache)
-        self._attributes = self._replies.attributes
-        self.tree = tree
-        self.lane = Lane(
-            tree.codec.native,
-            simple=tree.policy.simple,
-            read_only=tree.policy.read_only,
-            quiet=tree.policy.quiet,
-            owns_sizes=self.enable_writeback_cache,
-            remote=remote,
-            valid=CACHE_SECONDS,
-        )
-        tree.use_lane(self.lane)
-        self.handles = Handles(self.lane, tree)
-        self._gates = Gates()
-        self._damage = DamageLog()
-        self._remote = remote
-        self._by_root = os.geteuid() == 0
-        self._buffer = memoryview(mmap.mmap(-1, _BUFFER))
-
-    def _node(self, inode: int) -> Node:
-        return self.tree.nodes.by_number(inode)
-
-    def _owner(self, ctx: pyfuse3.RequestContext) -> changes.Owner | None:
-        return (ctx.uid, ctx.gid) if self._by_root else None
-
-    def _appends(self, flags: int) -> bool:
-        """Whether the end of the file is ours to find: with write-back caching the kernel knows it."""
-        return bool(flags & os.O_APPEND) and not self.enable_writeback_cache
-
-    def _mode(self, parent: Node, mode: int, ctx: pyfuse3.RequestContext) -> int:
-        """The kernel leaves the umask to us, since a default ACL on the parent takes its place."""
-        if mode & ctx.umask and not tree_attributes.has_default_acl(self.tree, parent):
-            return mode & ~ctx.umask
-        return mode
 
     # Names and attributes
 
@@ -168,58 +111,6 @@ class Operations(pyfuse3.Operations):
     @handler
     def removexattr(self, inode: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         tree_attributes.remove_xattr(self.tree, self._node(inode), name)
-
-    # Changes to directories
-
-    @handler
-    def mknod(
-        self, parent: int, name: bytes, mode: int, rdev: int, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        above = self._node(parent)
-        mode = self._mode(above, mode, ctx)
-        return self._attributes(*changes.make_node(self.tree, above, name, mode, rdev, self._owner(ctx)))
-
-    @handler
-    def mkdir(
-        self, parent: int, name: bytes, mode: int, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        above = self._node(parent)
-        mode = self._mode(above, mode, ctx)
-        return self._attributes(*changes.make_directory(self.tree, above, name, mode, self._owner(ctx)))
-
-    @handler
-    def symlink(
-        self, parent: int, name: bytes, target: bytes, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        made = changes.symlink(self.tree, self._node(parent), name, target, self._owner(ctx))
-        return self._attributes(*made)
-
-    @handler
-    def link(
-        self, inode: int, parent: int, name: bytes, ctx: pyfuse3.RequestContext
-    ) -> pyfuse3.EntryAttributes:
-        node = self._node(inode)
-        return self._attributes(node, changes.link(self.tree, node, self._node(parent), name))
-
-    @handler
-    def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        changes.unlink(self.tree, self._node(parent), name)
-
-    @handler
-    def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        changes.remove_directory(self.tree, self._node(parent), name)
-
-    @handler
-    def rename(
-        self,
-        old_parent: int,
-        old: bytes,
-        new_parent: int,
-        new: bytes,
-        flags: int,
-        ctx: pyfuse3.RequestContext,
-    ) -> None:
-        changes.rename(self.tree, self._node(old_parent), old, self._node(new_parent), new, flags)
 
     # Files
 
@@ -316,10 +207,6 @@ class Operations(pyfuse3.Operations):
         async with self._gates.alone(node):
             await trio.to_thread.run_sync(work)
 
-    async def _in_thread(self, work: Callable[[int], None], fd: int) -> None:
-        self.before_waiting()
-        await trio.to_thread.run_sync(work, fd)
-
     @async_handler
     async def flush(self, fh: int) -> None:
         if not self._remote:
@@ -340,34 +227,6 @@ class Operations(pyfuse3.Operations):
         finally:
             self.tree.close_file(handle.node)
 
-    # Directories
-
-    @handler
-    def opendir(self, inode: int, ctx: pyfuse3.RequestContext) -> int:
-        return self.handles.add_directory(
-            DirectoryHandle(self.tree.list(self._node(inode)), self._node(inode))
-        )
-
-    @handler
-    def readdir(self, fh: int, start_id: int, token: pyfuse3.ReaddirToken) -> None:
-        directory = self.handles.directory(fh)
-        if start_id == 0:
-            directory.rewind()
-        dots = directory.dots()
-        for position, (name, node) in enumerate(dots[start_id:], start_id + 1):
-            if not pyfuse3.readdir_reply(token, name, dot(node), position):
-                return
-        for position, entry in directory.entries(max(0, start_id - len(dots))):
-            node = self.tree.nodes.acquire(entry.seen.stat, directory.node, entry.lower)
-            attr = self._replies.found(node, entry.seen)
-            if not pyfuse3.readdir_reply(token, entry.name, attr, position + len(dots)):
-                self.tree.forget(node)
-                break
-
-    @handler
-    def releasedir(self, fh: int) -> None:
-        self.handles.remove_directory(fh).listing.close()
-
-    @async_handler
-    async def fsyncdir(self, fh: int, datasync: bool) -> None:
-        await self._in_thread(os.fsync, self.handles.directory_fd(fh))
+    def _appends(self, flags: int) -> bool:
+        """Whether the end of the file is ours to find: with write-back caching the kernel knows it."""
+        return bool(flags & os.O_APPEND) and not self.enable_writeback_cache
