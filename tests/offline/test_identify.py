@@ -79,6 +79,7 @@ def test_files_of_a_tree(tmp_path: Path) -> None:
     assert identify(file).kind == kinds.NAME
 
 
+FOREIGN = golden.DIRECTORY.parent / "foreign"
 LUKS = b"LUKS\xba\xbe"
 
 
@@ -120,6 +121,18 @@ def test_other_directories(tmp_path: Path, name: str, kind: str) -> None:
     found = identify(tmp_path)
     assert found.kind == kind
     assert bool(found.advice) == (kind != "unknown")
+
+
+@pytest.mark.parametrize("archive", sorted(FOREIGN.iterdir()), ids=lambda path: path.name)
+def test_what_other_tools_made(archive: Path, tmp_path: Path) -> None:
+    """A directory with a file in it, by gocryptfs 2.3, EncFS 1.9.5 and securefs."""
+    name = archive.name.partition(".")[0]
+    golden.unpack(archive, tmp_path)
+    found = identify(tmp_path / name)
+    assert found.kind == name
+    assert found.advice
+    above = identify(tmp_path)
+    assert (above.kind, [part.kind for part in above.trees]) == (kinds.OTHERS, [name])
 
 
 def test_a_directory_under_fscrypt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
