@@ -155,7 +155,7 @@ class EncryptedFile(LowerFile):
     def truncate(self, size: int) -> None:
         if size == self._size:
             return
-        if size > MAX_SIZE:
+        if size > MAX_SIZE or (size - self._size > FILL_BUDGET and size > self._most()):
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         self._check_whole(size)
         key = self._ready_key()
@@ -215,21 +215,23 @@ class EncryptedFile(LowerFile):
             backed = key.fill(self.fd, self._data_offset, backed, until, FILL_BUDGET)
         return backed
 
+    def _most(self) -> int:
+        """Octets that the lower file system could hold if it were empty."""
+        room = os.fstatvfs(self.fd)
+        return room.f_blocks * room.f_frsize or MAX_SIZE
+
     def _check_room(self, size: int) -> None:
         """Refuse a size that cannot fit before filling the disk with it: the format has no holes.
 
-        Raises OSError: EFBIG if the lower file system could not hold it when empty, or has no files of that
-        size, ENOSPC if it has not the room now.
+        Raises OSError: EFBIG if the lower file system has no files of that size, ENOSPC if there is no room.
         """
         gap = size - self._size
         if gap <= FILL_BUDGET:
             return
-        room = os.fstatvfs(self.fd)
-        if room.f_blocks and size > room.f_blocks * room.f_frsize:
-            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         try:  # nothing goes by the position
             os.lseek(self.fd, lower_size(size, self._data_offset), os.SEEK_SET)
         except OSError:  # EINVAL: no file here has an octet there
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG)) from None
+        room = os.fstatvfs(self.fd)
         if room.f_blocks and gap // EXTENT * EXTENT > room.f_bfree * room.f_frsize:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

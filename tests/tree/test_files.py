@@ -230,8 +230,6 @@ def test_an_extension_that_can_never_fit_is_too_large(user: User, size: int) -> 
     user.create("a", b"abc")
     with pytest.raises(OSError, match="File too large"):
         user.truncate("a", size)
-    with pytest.raises(OSError, match="File too large"):
-        user.write("a", size - 1, b"x")
     check(user, "a", b"abc")
 
 
@@ -255,8 +253,9 @@ def test_an_extension_that_does_not_fit_now_does_not_fill_the_disk(tmp_path: Pat
             user.create("a", b"abc")
             with pytest.raises(OSError, match="No space left"):
                 user.truncate("a", 48 << 20)
-            with pytest.raises(OSError, match="No space left"):
-                user.write("a", 48 << 20, b"x")
+            for at in (48 << 20, 1 << 40):  # a write may be one of many, and the disk be full of the others
+                with pytest.raises(OSError, match="No space left"):
+                    user.write("a", at, b"x")
             check(user, "a", b"abc")
             with pytest.raises(OSError, match="File too large"):
                 user.truncate("a", 65 << 20)
