@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,23 +94,40 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         found.end()
 
 
-@pytest.fixture
-def lower(tmp_path: Path) -> Path:
-    """A tree with small files, files for a task, and one of several tasks; beside it what it shows."""
+@pytest.fixture(scope="module")
+def lower(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree with small files, files for a task, and one of several tasks; beside it its passphrase."""
     rng = random.Random("cluster")
-    (tmp_path / "lower").mkdir()
-    (tmp_path / "pass").write_bytes(PASSPHRASE + b"\n")
-    with opened(tmp_path / "lower", POLICY) as tree:
-        user = User(tree)
+    block = rng.randbytes(1 << 20)
+    directory = tmp_path_factory.mktemp("tree")
+    with made(directory) as user:
         user.mkdir("deep", 0o750)
         for number in range(30):
             user.create(f"deep/small{number}", rng.randbytes(rng.randrange(9000)))
         for number in range(12):
-            user.create(f"deep/some{number}", rng.randbytes(4_000_000 + number), 0o640)
-        user.create("large", rng.randbytes(1 << 20) * 130)
+            user.create(f"deep/some{number}", block * 4 + rng.randbytes(number), 0o640)
+        user.create("large", block * 130)
         user.link("large", "deep/link")
         user.symlink(b"deep/some1", "symlink")
+    return directory / "lower"
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """The same with two files."""
+    with made(tmp_path) as user:
+        for number in range(2):
+            user.create(f"some{number}", random.Random(number).randbytes(4_000_000))
     return tmp_path / "lower"
+
+
+@contextmanager
+def made(directory: Path) -> Iterator[User]:
+    """A new tree in ``directory``/lower, and its passphrase beside it."""
+    (directory / "lower").mkdir()
+    (directory / "pass").write_bytes(PASSPHRASE + b"\n")
+    with opened(directory / "lower", POLICY) as tree:
+        yield User(tree)
 
 
 def command(lower: Path, out: Path, cluster: Cluster, *more: str) -> list[str | Path]:
@@ -136,7 +153,7 @@ def test_it_arrives_as_without_workers_and_no_key_is_seen(
     lower: Path, cluster: Cluster, tmp_path: Path
 ) -> None:
     assert 2 * PIECE < 130 << 20
-    plain = run("export", "--passfile", tmp_path / "pass", lower, tmp_path / "plain")
+    plain = run("export", "--passfile", lower.parent / "pass", lower, tmp_path / "plain")
     done = run(*command(lower, tmp_path / "out", cluster))
     assert done.stderr == plain.stderr
     assert diff(manifest(tmp_path / "plain"), manifest(tmp_path / "out")) == []
@@ -183,30 +200,30 @@ def wait_for(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> Non
         time.sleep(0.002)
 
 
-def test_damage_is_told_and_saved_as_without_workers(lower: Path, cluster: Cluster, tmp_path: Path) -> None:
-    with opened(lower, POLICY) as tree:
-        place = lower / lower_name(tree, "deep/some3")
+def test_damage_is_told_and_saved_as_without_workers(small: Path, cluster: Cluster, tmp_path: Path) -> None:
+    with opened(small, POLICY) as tree:
+        place = small / lower_name(tree, "some1")
     os.truncate(place, 8192 + 2_000_000)
     key = ("--passfile", tmp_path / "pass")
-    plain = run("export", "--keep-going", *key, lower, tmp_path / "plain", status=4)
-    done = run(*command(lower, tmp_path / "out", cluster, "--keep-going"), status=4)
+    plain = run("export", "--keep-going", *key, small, tmp_path / "plain", status=4)
+    done = run(*command(small, tmp_path / "out", cluster, "--keep-going"), status=4)
     assert done.stderr == plain.stderr
-    assert "some3.partial" in done.stderr
+    assert "some1.partial" in done.stderr
     assert diff(manifest(tmp_path / "plain"), manifest(tmp_path / "out")) == []
 
 
-def test_what_is_refused(lower: Path, cluster: Cluster, tmp_path: Path) -> None:
+def test_what_is_refused(small: Path, cluster: Cluster, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    wrong = run(*command(lower, out, cluster, "--worker-key-command", "echo wrong"), status=3)
+    wrong = run(*command(small, out, cluster, "--worker-key-command", "echo wrong"), status=3)
     assert "fit" in wrong.stderr
-    far = run("export", "--dask", "tcp://192.0.2.1:1", "--passfile", tmp_path / "pass", lower, out, status=2)
+    far = run("export", "--dask", "tcp://192.0.2.1:1", "--passfile", tmp_path / "pass", small, out, status=2)
     assert "neither tls:// nor on this machine" in far.stderr
-    assert "a stream" in run(*command(lower, Path("-"), cluster), status=2).stderr
-    descriptor: list[str | Path] = ["export", "--dask", cluster.address, "--passfile", "-", lower, out]
+    assert "a stream" in run(*command(small, Path("-"), cluster), status=2).stderr
+    descriptor: list[str | Path] = ["export", "--dask", cluster.address, "--passfile", "-", small, out]
     refused = run(*descriptor, status=2, stdin=None, input=f"{PASSPHRASE.decode()}\n")
     assert "--worker-key-command" in refused.stderr
     by_command = ["--worker-key-command", f"cat {tmp_path}/pass"]
-    run(*command(lower, out, cluster, *by_command, "--include", "deep/some1"))
+    run(*command(small, out, cluster, *by_command, "--include", "some1"))
     shutil.rmtree(out)
     assert not out.exists()
 
