@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bench.workloads.curves import curves
+from bench.workloads.export import export
 from bench.workloads.many import many
 from bench.workloads.memory import memory
 from bench.workloads.parallel import parallel
@@ -21,6 +22,7 @@ WORKLOADS: dict[str, Workload] = {
     "parallel": parallel,
     "start": start,
     "memory": memory,
+    "export": export,
     "curves": curves,
     "many": many,
 }

@@ -33,14 +33,14 @@ class Mount:
         self.contender = contender
         self.path = contender.work(Place(directory))
         self.peak = 0
-        self._place = Place(directory)
+        self.place = Place(directory)
         self.on_disk = on_disk
         self._daemons: set[int] = set()
 
     def __enter__(self) -> Self:
         try:
-            self._place.prepare()
-            self.contender.create(self._place)
+            self.place.prepare()
+            self.contender.create(self.place)
             self.mount()
         except BaseException:
             self._tear_down()
@@ -58,13 +58,13 @@ class Mount:
 
     def mount(self) -> None:
         before = descendants()
-        self.contender.mount(self._place)
+        self.contender.mount(self.place)
         self._daemons = descendants() - before
 
     def unmount(self) -> None:
         """Returns when the daemon has ended, so that two never compete."""
         self.usage()
-        self.contender.unmount(self._place)
+        self.contender.unmount(self.place)
         wait_for_end(self._daemons, _PATIENCE)
         self._daemons = set()
 
@@ -79,7 +79,7 @@ class Mount:
                 return
         self.unmount()
         if self.on_disk:
-            _sync(self._place.lower)
+            _sync(self.place.lower)
             drop_caches(3)
         self.mount()
 
@@ -112,10 +112,10 @@ class Mount:
     def _tear_down(self) -> None:
         """Whatever happened: no mount, no daemon, no files."""
         deadline = time.monotonic() + _PATIENCE
-        while os.path.ismount(self._place.upper) and time.monotonic() < deadline:
-            subprocess.run(["fusermount3", "-uz", str(self._place.upper)], check=False)
+        while os.path.ismount(self.place.upper) and time.monotonic() < deadline:
+            subprocess.run(["fusermount3", "-uz", str(self.place.upper)], check=False)
         wait_for_end(self._daemons, 5.0)
-        shutil.rmtree(self._place.directory, ignore_errors=True)
+        shutil.rmtree(self.place.directory, ignore_errors=True)
 
 
 def _sync(directory: Path) -> None:
