@@ -1,0 +1,1 @@
+"""The pages in docs/: their commands do what the pages say."""
