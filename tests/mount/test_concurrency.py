@@ -103,6 +103,40 @@ def test_processes_on_one_file(place: Mount) -> None:
         assert (mount.path / "shared").read_bytes() == expected
 
 
+DIRECT_WRITER = """
+import ctypes, struct
+SIZE, libc = 1 << 18, ctypes.CDLL(None, use_errno=True)
+page = mmap.mmap(-1, SIZE)
+address = ctypes.addressof(ctypes.c_char.from_buffer(page))
+context, direct, plain = ctypes.c_ulong(), os.open("f", os.O_RDWR | os.O_DIRECT), os.open("f", os.O_RDONLY)
+assert libc.syscall(206, 8, ctypes.byref(context)) == 0  # io_setup
+while running():
+    page[:] = bytes([rounds % 251]) * SIZE
+    piece = SIZE // 8
+    form, calls = struct.Struct("<QIiHhIQQqQII"), []
+    for start in range(0, SIZE, piece):
+        call = form.pack(0, 0, 0, 1, 0, direct, address + start, piece, start, 0, 0, 0)
+        calls.append(ctypes.create_string_buffer(call))
+    several = (ctypes.c_void_p * 8)(*map(ctypes.addressof, calls))
+    assert libc.syscall(209, context, ctypes.c_long(8), several) == 8  # io_submit
+    events = ctypes.create_string_buffer(32 * 8)
+    assert libc.syscall(208, context, ctypes.c_long(8), ctypes.c_long(8), events, None) == 8  # io_getevents
+    data = os.pread(plain, SIZE, 0)
+    assert data == page[:], [n for n in range(0, SIZE, 4096) if data[n] != page[n]]
+"""
+PLAIN_READER = """
+while running():
+    with open("f", "rb", buffering=0) as file:
+        file.read()
+"""
+
+
+def test_readers_see_what_was_written_around_them(place: Mount) -> None:
+    """Direct and asynchronously, while others read the old contents into memory."""
+    (place.path / "f").write_bytes(bytes(1 << 18))
+    together(place.path, [DIRECT_WRITER, PLAIN_READER, PLAIN_READER], 2)
+
+
 REPLACER = """
 while running():
     size = chance.randrange(1, 30000)
