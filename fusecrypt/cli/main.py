@@ -42,8 +42,11 @@ def fusecrypt() -> None:
     """Read and write eCryptfs trees, and never be locked out of them.
 
     \b
+    fusecrypt identify DIR                   what is encrypted there, and what opens it
     fusecrypt mount ~/.Private ~/Private     mount an old encrypted home
     fusecrypt umount ~/Private               and unmount it
+    fusecrypt export ~/.Private ~/copy       copy it, decrypted, without a mount
+    fusecrypt doctor                         what mounting needs of this system, and how to get it
 
     Exit statuses: 0 done; 1 failed; 2 wrong command line; 3 no key fits; 4 no eCryptfs data, or damaged;
     5 this system lacks something.

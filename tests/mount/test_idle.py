@@ -14,13 +14,13 @@ from tests.mount.support import PASSPHRASE, PATIENCE, daemons, is_mounted, mount
 
 def test_ends_when_nobody_uses_it(tmp_path: Path) -> None:
     """A file that is open, or a request now and then, keep it; then all is written and it is gone."""
-    with mounted(tmp_path / "lower", "--idle", "0.4s") as mount:
+    with mounted(tmp_path / "lower", "--idle", "1.5s") as mount:
         with (mount.path / "f").open("w") as file:
             file.write("held")
             file.flush()
-            time.sleep(1)
+            time.sleep(2.5)
             assert is_mounted(mount.path)
-        for number in range(10):
+        for number in range(20):
             (mount.path / f"f{number}").touch()
             time.sleep(0.1)
         assert is_mounted(mount.path)
