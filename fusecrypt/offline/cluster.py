@@ -15,11 +15,11 @@ from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from distributed import Client
+from distributed import Client, Security
 from distributed.client import FutureCancelledError
 from distributed.scheduler import KilledWorker
 
-from fusecrypt.errors import FusecryptError, TreeError, UnsupportedSystemError
+from fusecrypt.errors import FusecryptError, TreeError, UnsupportedSystemError, UsageError
 from fusecrypt.offline import worker
 from fusecrypt.offline.copyfile import copy_contents
 from fusecrypt.offline.worker import Job, Outcome, Piece, check_address
@@ -158,6 +158,12 @@ def cluster(address: str, lower: str, keys: KeyOptions) -> Iterator[Cluster]:
     """The workers of a scheduler, ready to copy from a tree. Raises UsageError, and as :class:`Cluster`."""
     check_address(address)
     try:
+        security: Any = Security()  # type: ignore[no-untyped-call]
+        if address.startswith("tls:") and security.get_connection_args("client")["ssl_context"] is None:
+            raise UsageError(
+                f"{address} needs a certificate",
+                "set distributed.comm.tls.ca-file, .client.cert and .client.key in Dask's configuration",
+            )
         client: Any = Client(address, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError) as error:
         raise UnsupportedSystemError(f"cannot reach the scheduler {address}: {error}") from None

@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from distributed import Security
 
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.token import FNEK_SALT
@@ -35,14 +37,16 @@ KEYS = [bytes(each.key.view()) for each in POLICY.tokens]
 class Cluster:
     """A scheduler and two workers on this machine, with all that they log."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, protocol: str = "tcp", words: Sequence[str] = ()) -> None:
         self._directory = directory
+        self._protocol = protocol
+        self._words = words
         self._file = directory / "scheduler.json"
-        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
+        self.scheduler = self._start("scheduler", "--host", f"{protocol}://127.0.0.1", "--port", "0")
         self.workers = [self._worker(f"w{number}") for number in range(2)]
 
     def _worker(self, name: str) -> subprocess.Popen[bytes]:
-        words = ("--no-nanny", "--nthreads", "1", "--no-dashboard", "--local-directory", name)
+        words = ("--no-nanny", "--nthreads", "1", "--local-directory", name)
         return self._start("worker", *words)
 
     def kill(self) -> None:
@@ -56,17 +60,19 @@ class Cluster:
         self.wait(3)
 
     def _start(self, kind: str, *words: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self._file), *words]
+        command = [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self._file), "--no-dashboard"]
+        command += [*words, *self._words]
         with (self._directory / f"{kind}.log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, cwd=self._directory)
 
     @property
     def address(self) -> str:
         deadline = time.monotonic() + 60
-        while "tcp://" not in (text := self._file.read_text() if self._file.exists() else ""):
+        start = f"{self._protocol}://"
+        while start not in (text := self._file.read_text() if self._file.exists() else ""):
             assert time.monotonic() < deadline, self.logs()
             time.sleep(0.1)
-        return "tcp://" + text.partition("tcp://")[2].partition('"')[0]
+        return start + text.partition(start)[2].partition('"')[0]
 
     def wait(self, n: int = 2) -> None:
         """Until workers have registered so often."""
@@ -226,6 +232,29 @@ def test_what_is_refused(small: Path, cluster: Cluster, tmp_path: Path) -> None:
     run(*command(small, out, cluster, *by_command, "--include", "some1"))
     shutil.rmtree(out)
     assert not out.exists()
+
+
+@pytest.mark.full
+def test_by_tls(small: Path, tmp_path: Path) -> None:
+    made_up: Any = Security.temporary()  # type: ignore[no-untyped-call]
+    files = {"ca-file": made_up.tls_ca_file, "cert": made_up.tls_worker_cert, "key": made_up.tls_worker_key}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "dask").mkdir()
+    words = [word for name in files for word in (f"--tls-{name}", str(tmp_path / name))]
+    cluster = Cluster(tmp_path / "dask", "tls", words)
+    try:
+        cluster.wait()
+        refused = run(*command(small, tmp_path / "out", cluster), status=2)
+        assert "needs a certificate" in refused.stderr
+        tls = "DASK_DISTRIBUTED__COMM__TLS__"
+        given = {f"{tls}CA_FILE": "ca-file", f"{tls}CLIENT__CERT": "cert", f"{tls}CLIENT__KEY": "key"}
+        environment = {**os.environ, **{key: str(tmp_path / name) for key, name in given.items()}}
+        run(*command(small, tmp_path / "out", cluster), env=environment)
+    finally:
+        cluster.end()
+    with opened(small, POLICY) as tree:
+        assert (tmp_path / "out/some1").read_bytes() == User(tree).read("some1")
 
 
 @pytest.mark.parametrize(

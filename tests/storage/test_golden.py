@@ -6,6 +6,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from sshfs import SSHFileSystem
 
 from fusecrypt.ondisk.names import PREFIX
@@ -44,6 +45,16 @@ def test_in_a_zip_in_memory_by_url(tree: GoldenTree, tmp_path: Path) -> None:
     url = "ecryptfs://::zip://tree::memory://tree.zip"
     fs, path = fsspec.url_to_fs(url, ecryptfs=arguments(tree, tmp_path / "keys"))
     assert path == ""
+    assert diff(expected(tree), shown(fs)) == []
+
+
+@pytest.mark.parametrize("tree", FEW, ids=lambda tree: tree.name)
+def test_where_ranges_are_read_at_once(tree: GoldenTree, tmp_path: Path) -> None:
+    """As object stores have it, which are asynchronous."""
+    to_memory(tree.unpack(tmp_path / "lower"), "/tree")
+    store = AsyncFileSystemWrapper(fsspec.filesystem("memory"))
+    fs = EcryptfsFileSystem(fs=store, root="/tree", **arguments(tree, tmp_path / "keys"))
+    assert fs.store.ranged
     assert diff(expected(tree), shown(fs)) == []
 
 
