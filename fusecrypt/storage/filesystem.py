@@ -77,7 +77,7 @@ class EcryptfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return stripped.lstrip("/") if isinstance(stripped, str) else stripped
 
     def __reduce__(self) -> Any:
-        if keysource.only_here(self._given):
+        if keysource.only_here(self._given, self._options):
             raise TypeError("a passphrase from a descriptor or standard input cannot be pickled")
         return super().__reduce__()
 

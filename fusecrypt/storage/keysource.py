@@ -22,9 +22,10 @@ def key_options(given: Mapping[str, Any], words: str) -> KeyOptions:
     return KeyOptions(options.parse([words]), _part(Sources, values), _part(SlotOptions, values))
 
 
-def only_here(given: Mapping[str, Any]) -> bool:
-    """Whether a source exists in this process alone."""
-    return bool(given.get("passphrase_fd")) or "-" in _value("passfile", given.get("passfile", ()))
+def only_here(given: Mapping[str, Any], words: str) -> bool:
+    """Whether a source exists in this process alone. Raises UsageError."""
+    keys = key_options(given, words)
+    return bool(keys.sources.passphrase_fd or keys.options.passwd_fds) or "-" in keys.sources.passfile
 
 
 def _part(kind: type[Any], values: Mapping[str, Any]) -> Any:

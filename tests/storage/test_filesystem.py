@@ -209,8 +209,11 @@ def test_pickled_it_names_the_sources_of_its_keys(tmp_path: Path, keys: dict[str
         child.start()
         assert queue.get(timeout=60) == DATA
         child.join()
-    with pytest.raises(TypeError, match="cannot be pickled"):
-        pickle.dumps(EcryptfsFileSystem(str(tmp_path / "lower"), passfile="-"))
+    here: list[dict[str, Any]] = [{"passfile": "-"}, {"passphrase_fd": 7}]
+    here.append({"options": "key=passphrase:passphrase_passwd_fd=7"})
+    for source in here:
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            pickle.dumps(EcryptfsFileSystem(str(tmp_path / "lower"), **source))
     again, file = pickle.loads(octets)
     assert again.cat_file("file") == DATA
     assert file.read(5) == DATA[5:10]
