@@ -134,7 +134,7 @@ def run_cases(place: Place, every: int) -> None:
     chosen = cases(occurrences(place))[::every]
     results = [run_case(place, *case) for case in chosen]
     assert [line for result in results for line in result or ()] == []
-    assert sum(result is not None for result in results) > 0.9 * len(chosen)
+    assert sum(result is not None for result in results) > 0.75 * len(chosen)
 
 
 def test_some_faults(place: Place) -> None:
