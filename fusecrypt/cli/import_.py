@@ -46,7 +46,7 @@ def import_(source: Path, lower: Path, rules: Rules, ignore_space: bool, keys: K
         raise UsageError("a tree that is opened read-only cannot take anything", "leave out -o ro")
     lock_fd = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        lock_unmounted(lock_fd, lower, Use.WRITE)
+        lock_unmounted(lock_fd, lower, Use.IMPORT)
         with open_tree(lower, keys, writing=True) as tree, progress(report.tally):
             if tree.policy.read_only:
                 raise KeyNotFoundError("the keys may be forged, so nothing is written with them")

@@ -3,20 +3,24 @@
 Whoever writes to a tree holds an advisory lock (flock) on its root directory for as long as the process
 lives: exclusive, or shared under ``--shared``. It costs the lower tree nothing, and the kernel drops it with
 the process, however that ends. Anybody who may read the directory can lock it, so a lock counts only if its
-holder may write there. The mount table tells of trees inside one another, and of the kernel's mounts.
+holder may write there. The mount table tells of trees inside one another, of the kernel's mounts, and of
+mounts that have no lock because such a stranger had it when they were made.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import os
 import time
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 
 from fusecrypt.errors import TreeError
 from fusecrypt.mount.holders import Holder, holders, may_write
-from fusecrypt.mount.mounts import FSTYPE, device_of, mount_table
+from fusecrypt.mount.mounts import FSTYPE, MountPoint, device_of, mount_table
+from fusecrypt.mount.status import ask
 
 _PATIENCE = 2.0
 """Seconds for a mount to be taken down that still shows, or for a command to end."""
@@ -30,11 +34,14 @@ class Use(Enum):
 
     READ = "a mount that only reads: beside mounts of all kinds"
     SHARE = "a mount that writes beside others that know of it"
-    WRITE = "one mount that writes, or an import"
+    WRITE = "one mount that writes"
+    IMPORT = "writing without a mount: beside mounts that only read"
     REBUILD = "changing headers and names: beside no mount at all"
 
 
 _SHARED = (Use.READ, Use.SHARE)
+_UNLISTED = (Use.IMPORT, Use.REBUILD)
+"""What the mount table does not show: nothing but the lock keeps others off."""
 
 
 def use_of(*, read_only: bool, shared: bool) -> Use:
@@ -50,9 +57,14 @@ def hold(root_fd: int, lower: str, use: Use) -> str:
     ``lower`` is its real path. Returns a remark for the user, or nothing. Raises TreeError if somebody stands
     in the way, OSError (ENOLCK, EOPNOTSUPP …) where the lower file system has no such locks.
     """
-    _check_mounts(root_fd, lower, use, locked=True)
-    stranger = _lock(root_fd, lower, use)
-    _check_mounts(root_fd, lower, use, locked=stranger is None)
+    _check_mounts(root_fd, lower, use)
+    try:
+        stranger = _lock(root_fd, lower, use)
+    except OSError:
+        _check_unlocked(root_fd, lower, use, locked=False)
+        raise
+    _check_mounts(root_fd, lower, use)
+    _check_unlocked(root_fd, lower, use, locked=stranger is None)
     if stranger is None:
         return ""
     return f"{lower} was locked by process {stranger.pid}, which may not write there and was not heeded"
@@ -84,13 +96,19 @@ def _lock(root_fd: int, lower: str, use: Use) -> Holder | None:
     while not _try(root_fd, use):
         found = holders(root_fd)
         writers = [holder for holder in found if holder.may_write()]
-        if found and not writers:
+        strangers = bool(found) and not writers
+        if strangers and use not in _UNLISTED:
             return found[0]
         if use is Use.READ and writers and all(holder.is_mount for holder in writers):
             return None
         waited = time.monotonic() - begun
         if waited > _PATIENCE:
-            places = _mounted_on(lower)
+            if strangers:
+                raise TreeError(
+                    f"{lower} is locked by process {found[0].pid}, which may not write there",
+                    f"end it; `fuser -v {lower}` shows who has the directory open",
+                )
+            places = [mount.path for mount in _writable(root_fd, lower)]
             ending = not places and all(holder.is_mount for holder in writers)
             if waited > _ENDING or not ending:
                 raise _in_use(lower, writers, places)
@@ -108,8 +126,17 @@ def _try(root_fd: int, use: Use) -> bool:
     return True
 
 
-def _mounted_on(lower: str) -> list[str]:
-    return [m.path for m in mount_table() if m.fstype == FSTYPE and m.source == lower and not m.read_only]
+def _writable(root_fd: int, lower: str) -> list[MountPoint]:
+    """Our mounts that write to the tree, but for those of somebody who may not."""
+    return [
+        m
+        for m in mount_table()
+        if m.fstype == FSTYPE and m.source == lower and not m.read_only and _counts(root_fd, m)
+    ]
+
+
+def _counts(root_fd: int, mount: MountPoint) -> bool:
+    return mount.user is None or may_write(root_fd, mount.user)
 
 
 def _in_use(lower: str, writers: list[Holder], places: list[str]) -> TreeError:
@@ -127,24 +154,52 @@ def _in_use(lower: str, writers: list[Holder], places: list[str]) -> TreeError:
     )
 
 
-def _check_mounts(root_fd: int, lower: str, use: Use, *, locked: bool) -> None:
-    """Raises TreeError for a mount that the lock does not tell of, or for any that writes if it was not to be
-    had."""
+def _check_mounts(root_fd: int, lower: str, use: Use) -> None:
+    """Raises TreeError for a mount that the lock does not tell of."""
     if use is Use.READ:
         return
     for mount in mount_table():
         if mount.fstype not in (FSTYPE, "ecryptfs") or (mount.read_only and use is not Use.REBUILD):
             continue
-        if mount.user is not None and not may_write(root_fd, mount.user):
+        if not _counts(root_fd, mount):
             continue
         if mount.source == lower:
-            if use is Use.REBUILD or mount.fstype != FSTYPE or (use is Use.WRITE and not locked):
-                raise TreeError(f"{lower} is mounted on {mount.path}", "unmount it first")
+            if use is Use.REBUILD or mount.fstype != FSTYPE:
+                raise _mounted(lower, mount)
         elif _nested(mount.source, lower) and mount.device != device_of(root_fd):  # it may lie in that mount
             raise TreeError(
                 f"{lower} and {mount.source}, which is mounted on {mount.path}, lie in one another",
                 "unmount it first" if use is Use.REBUILD else "unmount it first, or use `-o ro` on this one",
             )
+
+
+def _check_unlocked(root_fd: int, lower: str, use: Use, *, locked: bool) -> None:
+    """Raises TreeError for a mount that writes although it has no lock, or we have none that tells of it.
+
+    One whose daemon was killed may be about to be taken down.
+    """
+    begun = time.monotonic()
+    while use is not Use.READ and (others := _writable(root_fd, lower)):
+        if use is Use.SHARE and _know_of_us(root_fd, others, locked=locked):
+            return
+        if time.monotonic() - begun > _PATIENCE:
+            raise _mounted(lower, others[0])
+        time.sleep(_PAUSE)
+
+
+def _know_of_us(root_fd: int, others: list[MountPoint], *, locked: bool) -> bool:
+    """Whether the daemon of each of these mounts shares our lock, or says that it writes beside others."""
+    sharing = [each for each in holders(root_fd) if each.pid != os.getpid() and each.is_mount]
+    devices = {mount.device: mount for mount in others}
+    if locked and len(devices) <= sum(each.may_write() for each in sharing):
+        return True
+    with suppress(TreeError, OSError):
+        return all(ask(mount).get("shared") is True for mount in devices.values())
+    return False
+
+
+def _mounted(lower: str, mount: MountPoint) -> TreeError:
+    return TreeError(f"{lower} is mounted on {mount.path}", "unmount it first")
 
 
 def _nested(one: str, other: str) -> bool:

@@ -6,6 +6,8 @@ import os
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,26 +102,66 @@ def _background(lower: Path, point: Path, passfile: Path) -> int:
     return next(int(fields[4]) for fields in locks if fields[5].endswith(inode))
 
 
-def test_somebody_who_may_only_read_the_tree_keeps_nobody_off(open_tmp_path: Path) -> None:
-    lower, locked = open_tmp_path / "lower", open_tmp_path / "locked"
-    lower.mkdir(0o755)
+@contextmanager
+def stranger(lower: Path) -> Iterator[str]:
+    """Somebody who may only read the tree has locked it; gives what is said about that."""
     program = f"import fcntl, os, sys; fd = os.open({str(lower)!r}, 0); fcntl.flock(fd, 2); "
     program += "print('locked', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [PYTHON, "-I", "-S", "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, **NOBODY.ids
-    ) as stranger:
-        assert stranger.stdout
-        assert stranger.stdout.readline() == b"locked\n"
-        not_heeded = f"was locked by process {stranger.pid}, which may not write there and was not heeded"
-        with mounted(lower, log_allows=[not_heeded]) as mount:
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"locked\n"
+        yield f"locked by process {process.pid}, which may not write there"
+        assert process.stdin
+        process.stdin.close()
+
+
+def test_somebody_who_may_only_read_the_tree_keeps_nobody_off(open_tmp_path: Path) -> None:
+    """Nor does a mount that was made meanwhile go without a lock that others heed, once they have left."""
+    lower, second, passfile = open_tmp_path / "lower", open_tmp_path / "second", open_tmp_path / "pass"
+    lower.mkdir(0o755)
+    with ExitStack() as stack:
+        with stranger(lower) as locked:
+            mount = stack.enter_context(mounted(lower, log_allows=[locked]))
             (mount.path / "file").write_bytes(b"mine")
-            assert not_heeded in mount.messages
-            said = refused(lower, locked, open_tmp_path / "pass")
-            assert f"{lower} is mounted on {mount.path}" in said
-            with mounted(lower, "-o", "ro", path=locked, log_allows=[not_heeded]) as reader:
+            assert f"was {locked} and was not heeded" in mount.messages
+            is_mounted = f"{lower} is mounted on {mount.path}"
+            for words in ((), ("--shared",)):
+                assert is_mounted in refused(lower, second, passfile, *words)
+            with mounted(lower, "-o", "ro", path=second, log_allows=[locked]) as reader:
                 assert (reader.path / "file").exists()
-        assert stranger.stdin
-        stranger.stdin.close()
+        for words in ((), ("--shared",)):
+            assert is_mounted in refused(lower, second, passfile, *words)
+    with mounted(lower) as mount:
+        assert (mount.path / "file").read_bytes() == b"mine"
+
+
+def test_mounts_that_are_shared_bear_each_other_beside_a_stranger(open_tmp_path: Path) -> None:
+    lower, second, third = (open_tmp_path / name for name in ("lower", "second", "third"))
+    lower.mkdir(0o755)
+    with ExitStack() as stack:
+        with stranger(lower) as locked:
+            for path in (None, second):
+                stack.enter_context(mounted(lower, "--shared", path=path, log_allows=[locked]))
+        stack.enter_context(mounted(lower, "--shared", path=third))
+        (third / "file").write_bytes(b"ours")
+        assert (second / "file").read_bytes() == b"ours"
+
+
+def test_nothing_is_rebuilt_without_the_lock(open_tmp_path: Path) -> None:
+    lower, passfile = golden.tree("aes32").unpack(open_tmp_path / "lower"), open_tmp_path / "pass"
+    lower.chmod(0o755)
+    passfile.write_text("cipher aes\n")
+    (open_tmp_path / "source").mkdir()
+    keys = ("--passfile", passfile)
+    with stranger(lower) as locked:
+        for command in (
+            ("rekey", *keys, "--new-passfile", passfile, lower),
+            ("check", "--repair", open_tmp_path / "undo", *keys, lower),
+            ("import", *keys, open_tmp_path / "source", lower),
+        ):
+            assert locked in run(*command, status=1).stderr
 
 
 def test_trees_in_one_another(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from fusecrypt.errors import TreeError
 from fusecrypt.mount import lock
 from fusecrypt.mount.holders import DAEMON, Holder, may_write
 from fusecrypt.mount.lock import Use
+from fusecrypt.mount.mounts import FSTYPE, MountPoint
 from tests.mount.users import PYTHON, User
 
 
@@ -80,9 +81,10 @@ def test_it_waits_for_one_that_ends(root: int, other: int, monkeypatch: pytest.M
 def test_a_daemon_whose_mount_is_gone_is_given_longer(
     root: int, other: int, monkeypatch: pytest.MonkeyPatch, shows: bool
 ) -> None:
-    monkeypatch.setattr(lock, "_mounted_on", lambda lower: ["/mnt"] if shows else [])
-    monkeypatch.setattr(Holder, "words", [DAEMON])
+    table = [MountPoint("/mnt", FSTYPE, "/lower", "0:0", read_only=False, user=None)] if shows else []
     lock.hold(root, "/lower", Use.WRITE)
+    monkeypatch.setattr(lock, "mount_table", lambda: table)
+    monkeypatch.setattr(Holder, "words", [DAEMON])
     release = threading.Timer(0.15, lock.release, (root,))
     release.start()
     try:
@@ -124,12 +126,26 @@ def locked_by(user: User, directory: Path, how: str = "") -> Iterator[None]:
 
 
 @pytest.mark.parametrize("how", ["", "hidden", "passed on"])
-@pytest.mark.parametrize("use", Use)
+@pytest.mark.parametrize("use", [Use.READ, Use.SHARE, Use.WRITE])
 def test_a_stranger_cannot_keep_anybody_off(open_tmp_path: Path, how: str, use: Use) -> None:
     open_tmp_path.chmod(0o755)
     fd = os.open(open_tmp_path, os.O_RDONLY | os.O_DIRECTORY)
     with locked_by(User(65534, 65534), open_tmp_path, how):
         assert "which may not write there" in lock.hold(fd, "/lower", use)
+    os.close(fd)
+
+
+@pytest.mark.parametrize("use", [Use.IMPORT, Use.REBUILD])
+def test_what_no_mount_shows_needs_the_lock(
+    open_tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Use
+) -> None:
+    monkeypatch.setattr(lock, "_PATIENCE", 0.05)
+    open_tmp_path.chmod(0o755)
+    fd = os.open(open_tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    refused = "is locked by process .* which may not write there"
+    with locked_by(User(65534, 65534), open_tmp_path), pytest.raises(TreeError, match=refused):
+        lock.hold(fd, "/lower", use)
+    lock.hold(fd, "/lower", use)
     os.close(fd)
 
 
