@@ -44,24 +44,28 @@ def status(mountpoint: str | None, as_json: bool) -> int:
         directory, name = os.path.split(os.path.abspath(mountpoint))
         path = os.path.join(os.path.realpath(directory), name)  # without a look at it: its daemon may hang
         mounts = [found for found in mounts if found.path == path][-1:]
-        if not mounts:
-            raise UsageError(f"{mountpoint} is no fusecrypt mount", "`fusecrypt status` lists all")
-    reports = [_report(found) for found in mounts]
-    for number, report in enumerate(reports):
+    number = well = 0
+    for number, report in enumerate(filter(None, map(_report, mounts)), 1):
+        well += not report["problems"]
         if as_json:
             write_json(report)
             continue
-        if number:
+        if number > 1:
             write_line("")
         _print(report)
-    return int(any(report["problems"] for report in reports))
+    if mountpoint is not None and not number:
+        raise UsageError(f"{mountpoint} is no fusecrypt mount", "`fusecrypt status` lists all")
+    return int(well < number)
 
 
-def _report(mount: MountPoint) -> dict[str, Any]:
+def _report(mount: MountPoint) -> dict[str, Any] | None:
+    """None for a mount that has ended meanwhile."""
     report: dict[str, Any] = {"mountpoint": mount.path, "lower": mount.source, "owner": mount.user}
     try:
         answer = ask(mount)
     except (FusecryptError, OSError) as error:
+        if mount.path not in (now.path for now in mount_table() if now.device == mount.device):
+            return None
         reason = describe(error) if isinstance(error, FusecryptError) else str(error.strerror)
         return {**report, "problems": [reason]}
     problems = [f"{name}: {text}" for name, text in _TROUBLE.items() if name in answer["failures"]]

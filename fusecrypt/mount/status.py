@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 import threading
+import time
 from typing import Any
 
 from fusecrypt.errors import TreeError
@@ -21,6 +22,12 @@ from fusecrypt.tree.policy import Policy
 _PATIENCE = 3.0
 """Seconds in which a daemon that is well has answered."""
 _MAX_ANSWER = 1 << 20
+_MAX_TIME = 1 << 37
+"""Seconds since 1970 that a calendar still has."""
+_COUNTS = ("key_bytes", "pid", "since", "requests", "requests_by_lane")
+_WORDS = ("cipher", "version")
+_PERHAPS_WORDS = ("key_source", "fnek_signature", "fn_cipher")
+_FLAGS = ("xattr_metadata", "passthrough", "encrypted_view", "read_only", "shared", "memory_locked")
 _CREDENTIALS = struct.Struct("=iII")  # pid, uid, gid
 PEER = (socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
 """The socket option that tells who is on the other side."""
@@ -64,18 +71,51 @@ def ask(mount: MountPoint) -> dict[str, Any]:
         raise _without_socket(mount) from None
     if not data:
         raise TreeError("it belongs to another user", "ask as its owner or as root")
-    answer: dict[str, Any] = json.loads(data)
-    return answer
+    try:
+        answer: dict[str, Any] = json.loads(data)
+        if _makes_sense(answer):
+            return answer
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
+    raise TreeError("its daemon answers nonsense", "it is none of this version of fusecrypt")
+
+
+def _makes_sense(answer: dict[str, Any]) -> bool:
+    """Whether an answer is what :class:`fusecrypt.mount.reporter.Reporter` makes. Raises KeyError, TypeError.
+
+    Whoever may mount can call it a fusecrypt mount, and answer anything.
+    """
+    failures, names = answer["failures"], answer["fn_cipher"] is not None
+    return (
+        all(type(answer[name]) is int and answer[name] >= 0 for name in _COUNTS)
+        and answer["since"] < _MAX_TIME
+        and all(type(answer[name]) is str for name in _WORDS)
+        and all(answer[name] is None or type(answer[name]) is str for name in _PERHAPS_WORDS)
+        and all(type(answer[name]) is bool for name in _FLAGS)
+        and type(answer["fn_key_bytes"]) is (int if names else type(None))
+        and type(answer["signatures"]) is list
+        and all(type(each) is str for each in answer["signatures"])
+        and type(failures) is dict
+        and all(type(count) is int for count in failures.values())
+    )
 
 
 def _receive(mount: MountPoint) -> bytes:
+    deadline = time.monotonic() + _PATIENCE
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(_PATIENCE)
         connection.connect(address(mount.device))
         if user_of(connection.getsockopt(*PEER)) not in (0, mount.user):
             raise TreeError("its place is taken by a process of another user", "see `ss -xlp`")
-        with connection.makefile("rb") as stream:
-            return stream.read(_MAX_ANSWER)
+        received = bytearray()
+        while len(received) < _MAX_ANSWER:
+            if (left := deadline - time.monotonic()) <= 0:
+                raise TimeoutError
+            connection.settimeout(left)
+            if not (part := connection.recv(_MAX_ANSWER - len(received))):
+                break
+            received += part
+        return bytes(received)
 
 
 def _without_socket(mount: MountPoint) -> TreeError:

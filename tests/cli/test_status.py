@@ -9,9 +9,15 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+from click.testing import CliRunner
+
+from fusecrypt.cli.status import status as status_command
+from fusecrypt.mount.mounts import FSTYPE, MountPoint
 from tests import golden
 from tests.mount.support import PATIENCE, PROGRAM, Mount, mounted, run
 
@@ -127,6 +133,82 @@ def test_others_are_not_believed(tmp_path: Path) -> None:
             os.waitpid(child, 0)
         run("umount", mount.path)
         mount.process.returncode = 0
+
+
+_SENSE = {
+    "failures": {}, "pid": 1, "version": "1", "since": 1, "requests": 1, "requests_by_lane": 1,
+    "key_source": None, "signatures": [], "cipher": "aes", "key_bytes": 16, "fnek_signature": None,
+    "fn_cipher": None, "fn_key_bytes": None, "xattr_metadata": False, "passthrough": False,
+    "encrypted_view": False, "read_only": False, "shared": False, "memory_locked": True,
+}  # fmt: skip
+_NONSENSE = (
+    b"not json",
+    b"[]",
+    b"7",
+    b"[" * 100_000,
+    b'{"failures":{},"pid":1}',
+    *(json.dumps({**_SENSE, **wrong}).encode() for wrong in (
+        {"since": 1 << 60}, {"since": "x"}, {"key_bytes": None}, {"signatures": [1]}, {"failures": []},
+        {"failures": {"EIO": "x"}}, {"fn_cipher": "aes"}, {"requests": True},
+    )),
+)  # fmt: skip
+
+
+def test_nonsense_for_an_answer(tmp_path: Path) -> None:
+    """Users may mount what calls itself fusecrypt, and answer anything; other mounts are shown even so."""
+    with (
+        mounted(tmp_path / "lower") as fake,
+        mounted(tmp_path / "other") as other,
+        _instead_of_its_daemon(fake) as listener,
+    ):
+        for answer in (*_NONSENSE, json.dumps(_SENSE).encode()):
+            said = _status_answered(listener, fake, answer)
+            assert ("health    its daemon answers nonsense" in said) == (answer in _NONSENSE), said
+        assert str(other.path) in _status_answered(listener, None, b"nonsense")
+
+
+def test_an_answer_by_drops(tmp_path: Path) -> None:
+    with mounted(tmp_path / "lower") as fake, _instead_of_its_daemon(fake) as listener:
+        begun = time.monotonic()
+        assert "does not answer" in _status_answered(listener, fake, b" " * 30, pause=0.5)
+        assert time.monotonic() - begun < 12
+
+
+@contextlib.contextmanager
+def _instead_of_its_daemon(mount: Mount) -> Iterator[socket.socket]:
+    """The daemon is dead; its socket is ours."""
+    device = os.stat(mount.path).st_dev
+    mount.process.kill()
+    mount.process.wait()
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"\0fusecrypt/{os.major(device)}:{os.minor(device)}")
+        listener.listen()
+        listener.settimeout(PATIENCE)
+        yield listener
+    run("umount", mount.path)
+    mount.process.returncode = 0
+
+
+def _status_answered(listener: socket.socket, mount: Mount | None, answer: bytes, pause: float = 0) -> str:
+    """What `fusecrypt status` shows if it gets this answer."""
+    words = [PROGRAM, "status", *([mount.path] if mount else [])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asking:
+        connection = listener.accept()[0]
+        with connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for part in [answer[i : i + 1] for i in range(len(answer))] if pause else [answer]:
+                connection.sendall(part)
+                time.sleep(pause)
+        said, errors = asking.communicate(timeout=PATIENCE)
+    assert errors == ""
+    return said
+
+
+def test_a_mount_that_has_ended_meanwhile_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = MountPoint("/gone", FSTYPE, "/lower", "0:999999", read_only=False, user=0)
+    tables = [[gone], []]
+    monkeypatch.setattr("fusecrypt.cli.status.mount_table", lambda: tables.pop(0))
+    done = CliRunner().invoke(status_command, ["--json"], standalone_mode=False)
+    assert (done.exception, done.output, done.return_value) == (None, "", 0)
 
 
 def test_nothing_there(tmp_path: Path) -> None:
