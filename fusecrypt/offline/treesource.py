@@ -77,8 +77,12 @@ class TreeSource:
             if name is None:
                 found += self._hidden(above, lower)
             elif not st.error or st.peek == PEEK_ERROR:
-                size = tree.see(st, dir_fd, lower).size
-                found.append(Item(prefix + name, st, size, stat.S_IFMT(st.mode), parent, lower))
+                try:
+                    size = tree.see(st, dir_fd, lower).size
+                except OSError as error:
+                    found.append(problem_of(prefix + name, error))
+                else:
+                    found.append(Item(prefix + name, st, size, stat.S_IFMT(st.mode), parent, lower))
             elif st.error != errno.ENOENT:  # otherwise it was removed meanwhile
                 found.append(Problem(prefix + name, os.strerror(st.error)))
         for each in found:

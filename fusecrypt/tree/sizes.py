@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
 
 from fusecrypt.errors import FormatError, FusecryptError
 from fusecrypt.native import PEEK_EMPTY, PEEK_ERROR, PEEK_FOREIGN, PEEK_HEADER, Stat
@@ -17,18 +16,20 @@ from fusecrypt.tree.view import view_size
 _FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
-_SIZE_IS_GUESSED = (errno.EACCES, errno.EPERM, errno.EIO)
-"""Why a header cannot be read: it is not for this process to read, or on a bad place of the disk."""
+_WANT = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Why a look says nothing of the file: the next one may succeed, and a guessed size would be wrong."""
 
 
 def is_there(st: Stat) -> bool:
-    """Whether a look (with a peek) at a name has found something; a file whose header cannot be read is
-    something too, to be renamed or removed. Raises OSError where the look failed, as it does for want of
-    descriptors: then it says nothing, and a size would be wrong."""
-    if not st.error or (st.peek == PEEK_ERROR and st.error in _SIZE_IS_GUESSED):
+    """Whether a look (with a peek) at a name has found something; a file whose header cannot be read, for
+    whatever reason, is something too, to be listed, renamed or removed. Raises OSError where the look failed,
+    or the peek for want of descriptors or memory."""
+    if not st.error:
         return True
     if st.error == errno.ENOENT:
         return False
+    if st.peek == PEEK_ERROR and st.error not in _WANT:
+        return True
     raise OSError(st.error, os.strerror(st.error))
 
 
@@ -74,10 +75,14 @@ def _size_when_open(st: Stat, file: int | str, policy: Policy) -> int:
 
 
 def _xattr_size(file: int | str) -> int | None:
-    """The upper size that the attribute of a lower file says, or None if there is no usable one, or it is not
-    for this process to read. Raises OSError."""
-    with suppress(FormatError, FileNotFoundError, PermissionError):
+    """The upper size that the attribute of a lower file says, or None if there is no usable one, or it cannot
+    be read. Raises OSError for want of descriptors or memory."""
+    try:
         value = read_xattr(file)
-        if value is not None:
-            return parse_header(value).size
-    return None
+        return None if value is None else parse_header(value).size
+    except FormatError:
+        return None
+    except OSError as error:
+        if error.errno in _WANT:
+            raise
+        return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ import pytest
 from tests import golden, manifest
 from tests.mount.support import PROGRAM, lower_state, run
 from tests.offline.support import made_tree
+from tests.reliability.strace import failing
 from tests.tree.support import User, lower_name, open_tree, opened, policy
 
 
@@ -93,6 +95,37 @@ def test_ls_says_what_it_does_not_show(lower: Path, key: Key) -> None:
     done = run("ls", *key, lower, status=4)
     assert done.stdout == "docs\nhello.txt\nlink\n"
     assert done.stderr.startswith("fusecrypt: .: 1 lower names are of another key")
+
+
+@pytest.mark.parametrize("error", ["EUCLEAN", "ELOOP"])
+def test_a_file_that_cannot_be_opened_is_listed_all_the_same(
+    lower: Path, key: Key, error: str, tmp_path: Path
+) -> None:
+    with open_tree(lower, [b"cipher aes"]) as tree:
+        name = lower_name(tree, "hello.txt")
+    fails, reason = failing("openat", error, name), os.strerror(getattr(errno, error))
+    command: list[str | Path] = [*fails, PROGRAM, "ls", *key, lower]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "docs\nhello.txt\nlink\n")
+    command = [*fails, PROGRAM, "manifest", "create", *key, lower, tmp_path / "list"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"hello.txt: {reason}" in done.stderr
+    assert "lists 12 objects" in done.stderr
+
+
+@pytest.mark.parametrize(("error", "status"), [("EIO", 0), ("ENOMEM", 1)])
+def test_an_attribute_that_cannot_be_read(tmp_path: Path, key: Key, error: str, status: int) -> None:
+    (tmp_path / "pass").write_bytes(b"test\n")
+    lower = made_tree(tmp_path / "lower", "a", "b", xattr=True)
+    fails: list[str | Path] = [*failing("lgetxattr", error), PROGRAM]
+    done = subprocess.run([*fails, "ls", *key, lower], capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert done.stdout == ("" if status else "a\nb\n")
+    words = ("export", "--keep-going", *key, lower, tmp_path / "to")
+    done = subprocess.run([*fails, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stderr.count(os.strerror(getattr(errno, error))) == 2 * status, done.stderr
+    assert sorted(os.listdir(tmp_path / "to")) == ([] if status else ["a", "b"])
 
 
 def test_cat(lower: Path, key: Key) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.mount.support import PASSPHRASE, Mount, fails, mounted
+from tests.reliability.strace import traced
 from tests.tree.support import lower_name, open_tree
 
 EXTENT = 4096
@@ -82,3 +84,17 @@ def test_what_is_damaged_while_it_is_open(lower: Path) -> None:
         assert [line for line in lines if "cannot be read" in line] == [
             f"fusecrypt: {paths['cut']} cannot be read: the lower file is cut short"
         ]
+
+
+def test_a_file_whose_header_cannot_be_read_is_renamed_and_removed(tmp_path: Path) -> None:
+    with mounted(tmp_path / "lower", log_allows=["cannot be read"]) as mount:
+        for name in ("a", "b"):
+            (mount.path / name).write_bytes(CONTENTS)
+        time.sleep(1.1)  # until the kernel asks again
+        with traced(mount.pid, tmp_path / "log", "pread64", "inject=pread64:error=EBADMSG"):
+            assert (mount.path / "a").stat().st_size >= len(CONTENTS)
+            fails(errno.EBADMSG, (mount.path / "a").read_bytes)
+            (mount.path / "a").rename(mount.path / "c")
+            (mount.path / "b").unlink()
+        assert os.listdir(mount.path) == ["c"]
+        assert (mount.path / "c").read_bytes() == CONTENTS

@@ -55,3 +55,21 @@ def traced(pid: int, log: Path, calls: str, *expressions: str) -> Iterator[Trace
                 process.communicate(timeout=1)
             except subprocess.TimeoutExpired:  # it may wait in vain for threads of a killed process
                 process.kill()
+
+
+def failing(call: str, error: str, *path: str | Path) -> list[str]:
+    """A command in front of another, in which a call fails: every one, or those on this path (as it stands in
+    the call)."""
+    only = [word for each in path for word in ("-P", str(each))]
+    return [
+        "strace",
+        "-f",
+        "-q",
+        "-o",
+        "/dev/null",
+        *only,
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={call}:error={error}",
+    ]
