@@ -35,11 +35,13 @@ def from_credentials() -> list[Secret]:
 
 
 def from_descriptor(fd: int) -> Secret:
-    """The first line from an open descriptor. Raises SecretError."""
+    """The first line from an open descriptor. Raises SecretError, UsageError for what cannot be one."""
     try:
         return read_line(fd, f"descriptor {fd}")
     except OSError as error:
         raise SecretError(f"cannot read descriptor {fd}: {error.strerror}") from None
+    except OverflowError:
+        raise UsageError(f"{fd} is no descriptor", "descriptors are small numbers: 3 for one") from None
 
 
 def from_command(command: str) -> Secret:

@@ -137,6 +137,12 @@ def test_other_sources(place: Place) -> None:
         place.opens("-o", key, pass_fds=[file.fileno()])
 
 
+@pytest.mark.parametrize("form", ["--passphrase-fd={}", "-okey=passphrase:passphrase_passwd_fd={}"])
+def test_numbers_that_are_no_descriptors(place: Place, form: str) -> None:
+    for number in (99999999999, -99999999999):
+        assert f"{number} is no descriptor" in place.mount(form.format(number), status=2).stderr
+
+
 @pytest.mark.parametrize(
     ("options", "word"),
     [

@@ -141,17 +141,24 @@ _SENSE = {
     "fn_cipher": None, "fn_key_bytes": None, "xattr_metadata": False, "passthrough": False,
     "encrypted_view": False, "read_only": False, "shared": False, "memory_locked": True,
 }  # fmt: skip
+_WRONG: tuple[dict[str, object], ...] = (
+    {"since": 1 << 60},
+    {"since": "x"},
+    {"key_bytes": None},
+    {"signatures": [1]},
+    {"failures": []},
+    {"failures": {"EIO": "x"}},
+    {"fn_cipher": "aes"},
+    {"requests": True},
+)
 _NONSENSE = (
     b"not json",
     b"[]",
     b"7",
     b"[" * 100_000,
     b'{"failures":{},"pid":1}',
-    *(json.dumps({**_SENSE, **wrong}).encode() for wrong in (
-        {"since": 1 << 60}, {"since": "x"}, {"key_bytes": None}, {"signatures": [1]}, {"failures": []},
-        {"failures": {"EIO": "x"}}, {"fn_cipher": "aes"}, {"requests": True},
-    )),
-)  # fmt: skip
+    *(json.dumps({**_SENSE, **wrong}).encode() for wrong in _WRONG),
+)
 
 
 def test_nonsense_for_an_answer(tmp_path: Path) -> None:
@@ -191,7 +198,7 @@ def _instead_of_its_daemon(mount: Mount) -> Iterator[socket.socket]:
 
 def _status_answered(listener: socket.socket, mount: Mount | None, answer: bytes, pause: float = 0) -> str:
     """What `fusecrypt status` shows if it gets this answer."""
-    words = [PROGRAM, "status", *([mount.path] if mount else [])]
+    words: list[str | Path] = [PROGRAM, "status", *([mount.path] if mount else [])]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as asking:
         connection = listener.accept()[0]
         with connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -200,7 +207,7 @@ def _status_answered(listener: socket.socket, mount: Mount | None, answer: bytes
                 time.sleep(pause)
         said, errors = asking.communicate(timeout=PATIENCE)
     assert errors == ""
-    return said
+    return str(said)
 
 
 def test_a_mount_that_has_ended_meanwhile_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
