@@ -40,12 +40,16 @@ class UndoLog(Generic[R]):
         try:
             _refuse_foreign(fd, path)
             line = canonical(head) + b"\n"
-            first, *lines = os.pread(fd, os.fstat(fd).st_size, 0).splitlines(keepends=True) or [b""]
+            data = os.pread(fd, os.fstat(fd).st_size, 0)
+            first, *lines = data.splitlines(keepends=True) or [b""]
             if first != line and (first.endswith(b"\n") or lines or not line.startswith(first)):
                 raise foreign
             self._head = len(line)
             # A record without its end was not flushed, so the change it is for was not made.
-            self.records = [parse(Fields(load(each), "a record")) for each in lines if each.endswith(b"\n")]
+            whole = [each for each in lines if each.endswith(b"\n")]
+            self.records = [parse(Fields(load(each), "a record")) for each in whole]
+            if whole != lines:
+                os.ftruncate(fd, data.rindex(b"\n") + 1)
             if first != line:
                 os.ftruncate(fd, 0)
                 self._append(line)
@@ -70,12 +74,16 @@ class UndoLog(Generic[R]):
         os.close(self._fd)
 
     def _append(self, data: bytes) -> None:
-        at = os.fstat(self._fd).st_size
+        end = at = os.fstat(self._fd).st_size
         view = memoryview(data)
-        while view:
-            written = os.pwrite(self._fd, view, at)
-            at, view = at + written, view[written:]
-        os.fsync(self._fd)
+        try:
+            while view:
+                written = os.pwrite(self._fd, view, at)
+                at, view = at + written, view[written:]
+            os.fsync(self._fd)
+        except OSError:
+            os.ftruncate(self._fd, end)  # the next record begins a line
+            raise
 
 
 def _refuse_foreign(fd: int, path: Path) -> None:

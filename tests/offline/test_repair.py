@@ -17,7 +17,7 @@ from fusecrypt.keys.token import FNEK_SALT
 from fusecrypt.offline import repair as repairs
 from fusecrypt.offline.check import Checker
 from fusecrypt.offline.findings import Fault
-from fusecrypt.offline.quarantine import Quarantine
+from fusecrypt.offline.quarantine import HEADER, LOG, Action, Quarantine
 from fusecrypt.offline.repair import Outcome, repair, undo
 from fusecrypt.tree.names import name_codec
 from fusecrypt.tree.policy import NamePolicy, Policy
@@ -248,3 +248,31 @@ def test_a_quarantine_belongs_to_one_tree(lower: Path) -> None:
         file.write(b"{}\n")
     with pytest.raises(TreeError, match="is damaged"):
         undone(lower)
+
+
+def test_a_torn_record_is_cut_off_before_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that a full disk tore, and one that a kill tore."""
+    first, second, third = (Action(HEADER, b"file%d" % n, n, b"before", b"after") for n in range(3))
+    write, room = os.pwrite, 20
+
+    def fills_up(fd: int, data: bytes, at: int) -> int:
+        nonlocal room
+        if not room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        n = write(fd, data[:room], at)
+        room -= n
+        return n
+
+    with closing(Quarantine(tmp_path / "q", 1, new=True)) as quarantine:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "pwrite", fills_up)
+            with pytest.raises(OSError, match="No space"):
+                quarantine.log(first)
+        quarantine.log(second)
+    with (tmp_path / "q" / LOG).open("ab") as file:
+        file.write(b'{"after":"61')
+    with closing(Quarantine(tmp_path / "q", 1, new=False)) as quarantine:
+        assert quarantine.actions == [second]
+        quarantine.log(third)
+    with closing(Quarantine(tmp_path / "q", 1, new=False)) as quarantine:
+        assert quarantine.actions == [second, third]
