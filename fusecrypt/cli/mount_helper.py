@@ -14,7 +14,9 @@ import click
 
 from fusecrypt.cli.main import run
 from fusecrypt.cli.mount import mount
-from fusecrypt.errors import UsageError
+from fusecrypt.errors import TreeError, UsageError
+from fusecrypt.mount.mounts import FSTYPE, mount_at
+from fusecrypt.mount.status import ask
 from fusecrypt.sources import options as mount_options
 
 _STATUS = {0: 0, 2: 1, 5: 2}
@@ -22,6 +24,8 @@ _STATUS = {0: 0, 2: 1, 5: 2}
 _FAILED = 32
 _NOT_IN_FSTAB = frozenset(("foreground", "verbose", "as_json", "shared", "words"))
 """Options of `fusecrypt mount` that have no place after -o, or one of their own there."""
+_IN_MOUNT_TABLE = ("user_id=", "group_id=", "max_read=", "blksize=")
+"""What FUSE shows there, from where mount(8) takes it for a remount."""
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -49,11 +53,17 @@ def mount_helper(
     Exit statuses are those of mount(8): 0 done; 1 wrong options; 2 this system lacks something; 32 failed.
     """
     items = mount_options.split(words)
-    if "remount" in items:
-        _remount(mountpoint, items)
+    remount = "remount" in items
+    items = [item for item in items if item != "remount"]
     named, others = _take_named(items)
     if sloppy:
         others = [item for item in others if mount_options.is_known(item)]
+    if remount:
+        new = [f'"{item}"' for item in others if not item.startswith(_IN_MOUNT_TABLE)]
+        _check_remount(mountpoint, mount_options.parse(new))
+        if not fake:
+            _remount(mountpoint, items)
+        return
     if os.geteuid() == 0:
         others.append("allow_other")
     others = [f'"{item}"' for item in others]
@@ -62,6 +72,15 @@ def mount_helper(
         more = ["--verbose"] if verbose else []
         words = [*named, *more, "-o", ",".join(others), "--", lower, mountpoint]
         mount.main(words, standalone_mode=False)
+
+
+def _check_remount(mountpoint: str, options: mount_options.MountOptions) -> None:
+    """Raises TreeError where the daemon of the mount only reads and is to write, or cannot be asked."""
+    found = mount_at(mountpoint)
+    if found is None or found.fstype != FSTYPE:
+        raise UsageError(f"{mountpoint} is no fusecrypt mount", "see `findmnt -t fuse.fusecrypt`")
+    if "rw" in options.fuse and ask(found)["read_only"]:
+        raise TreeError(f"{mountpoint} was mounted read-only", "unmount it, and mount it without `ro`")
 
 
 def _remount(mountpoint: str, items: Iterable[str]) -> NoReturn:
@@ -93,4 +112,6 @@ def _form(option: click.Option) -> str:
 
 def main() -> None:
     """Run as mount(8)'s helper and exit with one of its statuses."""
+    if os.environ.get("SYSTEMD_EXEC_PID") == str(os.getppid()):  # a mount unit runs mount(8): we act for it
+        os.environ["SYSTEMD_EXEC_PID"] = str(os.getpid())
     sys.exit(_STATUS.get(run(mount_helper, "mount.fuse.fusecrypt"), _FAILED))

@@ -151,6 +151,22 @@ def test_remount_read_only(here: System) -> None:
     here.run("touch", up / "new")
 
 
+def test_a_remount_that_cannot_be(here: System) -> None:
+    """What is unknown, what the daemon is not made for, and what is only tried."""
+    up = here.directory / "up"
+    here.run("mount", *TYPE, here.directory / "lower", up, "-o", f"ro,passfile={here.directory}/pass")
+    for options, status, reason in (
+        ("rw", 32, "was mounted read-only"),
+        ("ro,nonsense=1", 1, "unknown mount option 'nonsense=1'"),
+    ):
+        assert reason in here.run("mount", "-o", f"remount,{options}", up, status=status).stderr
+    assert " ro," in here.mounts()
+    here.run("mount", "-f", "-o", "remount,ro,noexec", up)
+    assert "noexec" not in here.mounts()
+    here.run("mount", "-o", "remount,ro,noexec", up)
+    assert "noexec" in here.mounts()
+
+
 @pytest.fixture
 def theirs(open_tmp_path: Path) -> Iterator[System]:
     """The same where other users reach the helper; all is a user's own."""
