@@ -87,8 +87,12 @@ def has_terminal() -> bool:
 
 
 def _in_service() -> bool:
-    """Whether a service manager runs us, so that systemd's agents may ask: at boot, or on any console."""
-    return "INVOCATION_ID" in os.environ and os.path.isdir(_AGENTS) and shutil.which(_ASK) is not None
+    """Whether we are what a unit of systemd runs, so that its agents may ask: at boot, or on any console.
+
+    What such a process starts (cron, a builder) has the same environment, and nobody waits for its questions.
+    """
+    is_main = os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+    return is_main and os.path.isdir(_AGENTS) and shutil.which(_ASK) is not None
 
 
 def ask_secret(prompt: str) -> Secret:
