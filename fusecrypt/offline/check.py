@@ -145,7 +145,11 @@ class Checker:
 
     def _file(self, dir_fd: int, child: Child) -> _Looked:
         fd = open_quietly(child.name, os.O_RDONLY | FILE, dir_fd)
-        file = None if self._comparison is None else self._opened(fd)
+        try:
+            file = None if self._comparison is None else self._opened(fd)
+        except OSError:
+            os.close(fd)
+            raise
         digest = None if file is None else FileDigest(file, self._buffers.octets, self._policy)
         done = 0
 
@@ -171,13 +175,17 @@ class Checker:
         return _Looked(troubles, found, listed)
 
     def _opened(self, fd: int) -> OpenFile | None:
-        """The file to read; None for one that does not open, which is found by other means."""
+        """The file to read; None for one that its keys do not open, which is found by other means. Raises
+        OSError: then nothing else would tell that it is not compared."""
         copy = os.dup(fd)
         try:
             return open_file(copy, False, self._policy)
-        except (OSError, FusecryptError):
+        except FusecryptError:
             os.close(copy)
             return None
+        except OSError:
+            os.close(copy)
+            raise
 
     def _differences(self, path: bytes, listed: Object | Unreadable | None) -> list[Trouble]:
         """What is not as in the manifest; what cannot be read has its own trouble."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import stat
@@ -14,18 +15,20 @@ from pathlib import Path
 import pytest
 
 from fusecrypt.keys.token import FNEK_SALT
+from fusecrypt.offline import check
 from fusecrypt.offline.check import Checker
 from fusecrypt.offline.digests import Digester, Object, Unreadable
 from fusecrypt.offline.findings import Fault, Finding, Kind
 from fusecrypt.offline.fit import Room, too_long
 from fusecrypt.offline.health import State
-from fusecrypt.offline.manifest import compare
+from fusecrypt.offline.manifest import Comparison, compare
 from fusecrypt.ondisk.header import parse_header
 from fusecrypt.tree.names import name_codec
 from fusecrypt.tree.policy import NamePolicy, Policy
 from fusecrypt.tree.resolve import Options
 from tests import golden
 from tests.golden import GoldenTree
+from tests.offline.support import made_tree
 from tests.tree.support import OWN, User, lower_name, lower_state, opened, policy, resolved, token
 
 every_tree = pytest.mark.parametrize("kernels", golden.passphrase_trees(), ids=lambda tree: tree.name)
@@ -297,6 +300,24 @@ def test_what_is_too_long_to_import(tmp_path: Path) -> None:
     assert sorted(found, key=str) == [
         (Fault.TOO_LONG, "a" * 143 + "/" + "b" * 144),
         (Fault.TOO_LONG, "long"),
+    ]
+
+
+def test_a_file_that_could_not_be_compared_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lower = made_tree(tmp_path / "lower", "file")
+    listed = {each.path: each for each in digested(lower, policy()) if isinstance(each, Object)}
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(check, "open_file", fails)
+    fd = os.open(lower, os.O_RDONLY)
+    try:
+        found = list(Checker(fd, policy(), 2, Comparison(listed)).findings())
+    finally:
+        os.close(fd)
+    assert [(each.kind, each.upper, each.detail) for each in found] == [
+        (Fault.UNREADABLE, b"file", "Too many open files")
     ]
 
 
