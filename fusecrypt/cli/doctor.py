@@ -9,7 +9,7 @@ import click
 from fusecrypt.cli.checkup import Level, check_up
 from fusecrypt.cli.output import json_option, write_json, write_line
 from fusecrypt.cli.slot_options import tcti_option
-from fusecrypt.cli.terminal import escaped
+from fusecrypt.escape import escaped
 
 
 @click.command()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from fusecrypt.cli.output import Failures, json_option, json_path, write_json, write_line
-from fusecrypt.cli.terminal import escaped
+from fusecrypt.escape import escaped
 from fusecrypt.offline.identify import ECRYPTFS, Identity, identify, name_cipher
 from fusecrypt.offline.material import Material
 from fusecrypt.tree.headers import Found

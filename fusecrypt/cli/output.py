@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 import click
 
-from fusecrypt.cli.terminal import escaped, say
+from fusecrypt.cli.terminal import say
 from fusecrypt.errors import FusecryptError
+from fusecrypt.escape import escaped
 from fusecrypt.sources.person import describe
 
 _T = TypeVar("_T")

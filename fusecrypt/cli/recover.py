@@ -14,8 +14,9 @@ import click
 from fusecrypt.cli.copying import copy_options
 from fusecrypt.cli.output import Failures, json_option, json_path, write_json, write_line
 from fusecrypt.cli.recovered import check_export, export_all, mount_all
-from fusecrypt.cli.terminal import ask_secret, escaped, has_terminal, say, shell_words
+from fusecrypt.cli.terminal import ask_secret, has_terminal, say, shell_words
 from fusecrypt.errors import NotEcryptfsError, UsageError
+from fusecrypt.escape import escaped
 from fusecrypt.native import Secret, harden_process
 from fusecrypt.offline.material import Material, beside, examine_all
 from fusecrypt.offline.recover import (

@@ -11,8 +11,8 @@ import click
 
 from fusecrypt.cli.completion import mount_points
 from fusecrypt.cli.output import json_option, write_json, write_line
-from fusecrypt.cli.terminal import escaped
 from fusecrypt.errors import FusecryptError, UsageError
+from fusecrypt.escape import escaped
 from fusecrypt.mount.mounts import FSTYPE, MountPoint, mount_table
 from fusecrypt.mount.status import ask
 from fusecrypt.sources.person import describe

@@ -17,17 +17,14 @@ import termios
 from collections.abc import Iterable
 
 from fusecrypt.errors import SecretError
+from fusecrypt.escape import escaped
 from fusecrypt.native import Secret
 from fusecrypt.sources.lines import read_line
 
-_SHORT = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
 _ASK = "systemd-ask-password"
 _AGENTS = "/run/systemd/ask-password"
 _PATIENCE = 90
 """Seconds for somebody to answer."""
-_SURROGATES = range(0xDC80, 0xDD00)
-"""What stands for an octet that is no UTF-8."""
-
 
 def say(message: str) -> None:
     """A message to the user, on standard error."""
@@ -37,29 +34,6 @@ def say(message: str) -> None:
 def hint(message: str) -> None:
     """What to do next, below an error."""
     print(f"  hint: {escaped(message)}", file=sys.stderr)
-
-
-def escaped(text: str) -> str:
-    r"""A text in which what is not printable (``\n``, ``\x1b``, ``\u202e``) and backslashes are escaped.
-
-    So it stays one line and moves no cursor.
-    """
-    if text.isprintable() and "\\" not in text:
-        return text
-    return "".join(map(_escaped, text))
-
-
-def _escaped(character: str) -> str:
-    if character in _SHORT:
-        return _SHORT[character]
-    if character.isprintable():
-        return character
-    code = ord(character)
-    if code in _SURROGATES:
-        return f"\\x{code - 0xDC00:02x}"
-    if code < 0x80:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def shell_words(words: Iterable[str]) -> str:

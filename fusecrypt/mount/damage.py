@@ -7,6 +7,7 @@ import logging
 import os
 
 from fusecrypt.errors import FusecryptError
+from fusecrypt.escape import escaped
 from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import lower_path
 
@@ -32,4 +33,4 @@ class DamageLog:
             log.warning("more files cannot be read, which are not named")
             return
         reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
-        log.warning("%s cannot be read: %s", os.fsdecode(lower_path(node)), reason)
+        log.warning("%s cannot be read: %s", escaped(os.fsdecode(lower_path(node))), reason)

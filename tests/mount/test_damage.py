@@ -98,3 +98,17 @@ def test_a_file_whose_header_cannot_be_read_is_renamed_and_removed(tmp_path: Pat
             (mount.path / "b").unlink()
         assert os.listdir(mount.path) == ["c"]
         assert (mount.path / "c").read_bytes() == CONTENTS
+
+
+def test_hostile_names_are_escaped_in_the_log(tmp_path: Path) -> None:
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    name = b"a\nfusecrypt: \x1b[31mall is well\xff"
+    options = ("-o", "ecryptfs_cipher=aes,ecryptfs_key_bytes=16", "--no-names")
+    with mounted(lower, *options, log_allows=["cannot be read"]) as mount:
+        Path(os.fsdecode(os.fsencode(mount.path) + b"/" + name)).write_bytes(CONTENTS)
+    os.truncate(os.fsencode(lower) + b"/" + name, 5000)
+    with mounted(lower, log_allows=["cannot be read"]) as mount:
+        fails(errno.EIO, Path(os.fsdecode(os.fsencode(mount.path) + b"/" + name)).read_bytes)
+        (line,) = mount.messages.splitlines()
+    assert line.startswith(r"fusecrypt: a\nfusecrypt: \x1b[31mall is well\xff cannot be read: ")

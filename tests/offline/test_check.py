@@ -304,8 +304,8 @@ def test_what_is_too_long_to_import(tmp_path: Path) -> None:
 
 
 def test_a_file_that_could_not_be_compared_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    lower = made_tree(tmp_path / "lower", "file")
-    listed = {each.path: each for each in digested(lower, policy()) if isinstance(each, Object)}
+    lower, by = made_tree(tmp_path / "lower", "file"), policy("aes", 32)
+    listed = {each.path: each for each in digested(lower, by) if isinstance(each, Object)}
 
     def fails(*_: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
@@ -313,7 +313,7 @@ def test_a_file_that_could_not_be_compared_is_named(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(check, "open_file", fails)
     fd = os.open(lower, os.O_RDONLY)
     try:
-        found = list(Checker(fd, policy(), 2, Comparison(listed)).findings())
+        found = list(Checker(fd, by, 2, Comparison(listed)).findings())
     finally:
         os.close(fd)
     assert [(each.kind, each.upper, each.detail) for each in found] == [
