@@ -53,14 +53,17 @@ def detach(device: str) -> None:
 
 
 def unmount_if_unused(device: str) -> bool:
-    """For a daemon that may end: unmount, unless somebody uses the mount or another one covers it."""
-    found = _mount_of(device)
-    if found is None or mount_on(found.path) != found:
-        return False
-    try:
-        _take_down(found, lazy=False)
-    except FusecryptError:
-        return False
+    """For a daemon that may end: unmount, unless somebody uses the mount or another one covers it.
+
+    Returns whether it is gone from everywhere: it may be bound to several places.
+    """
+    while (found := _mount_of(device)) is not None:
+        if mount_on(found.path) != found:
+            return False
+        try:
+            _take_down(found, lazy=False)
+        except FusecryptError:
+            return False
     return True
 
 

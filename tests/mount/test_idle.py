@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -28,6 +29,23 @@ def test_ends_when_nobody_uses_it(tmp_path: Path) -> None:
         assert not is_mounted(mount.path)
     with mounted(tmp_path / "lower") as mount:
         assert (mount.path / "f").read_text() == "held"
+
+
+def test_a_mount_that_is_bound_elsewhere_ends_too(tmp_path: Path) -> None:
+    """Also where one of the places is in use at first."""
+    bound = tmp_path / "bound"
+    bound.mkdir()
+    with mounted(tmp_path / "lower", "--idle", "0.3s") as mount:
+        (mount.path / "f").touch()
+        subprocess.run(["mount", "--bind", mount.path, bound], check=True)
+        with (bound / "f").open():
+            deadline = time.monotonic() + PATIENCE
+            while is_mounted(mount.path):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            assert is_mounted(bound)
+        mount.process.wait(PATIENCE)
+        assert not is_mounted(bound)
 
 
 @pytest.mark.parametrize("text", ["", "0", "0m", "ten", "-1", "5w", "1e3"])

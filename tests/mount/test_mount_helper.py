@@ -12,6 +12,7 @@ import pytest
 
 from tests import golden
 from tests.mount.system import System, system
+from tests.mount.test_service import AGENT
 from tests.mount.users import User, program_for_others
 
 HELPERS = ("mount.fuse.fusecrypt", "mount.fusecrypt")
@@ -165,6 +166,18 @@ def test_a_remount_that_cannot_be(here: System) -> None:
     assert "noexec" not in here.mounts()
     here.run("mount", "-o", "remount,ro,noexec", up)
     assert "noexec" in here.mounts()
+
+
+def test_a_mount_unit_asks_through_systemd(here: System) -> None:
+    """Its process is mount(8), which starts the helper."""
+    here.run("mount", "-t", "tmpfs", "none", "/run")
+    here.run("mkdir", "-p", "/run/systemd/ask-password")
+    script = 'python=$1 agent=$2; shift 2; "$python" -c "$agent" "cipher aes" & '
+    script += 'sh -c \'SYSTEMD_EXEC_PID=$$ exec "$@"\' sh "$@" && wait'
+    command = ("mount", *TYPE, here.directory / "lower", here.directory / "up")
+    done = here.run("sh", "-c", script, "sh", sys.executable, AGENT, *command, start_new_session=True)
+    assert done.stdout == "fusecrypt mount passphrase (fusecrypt)\n"
+    assert hello(here).startswith("hello")
 
 
 @pytest.fixture
