@@ -26,6 +26,7 @@ _AGENTS = "/run/systemd/ask-password"
 _PATIENCE = 90
 """Seconds for somebody to answer."""
 
+
 def say(message: str) -> None:
     """A message to the user, on standard error."""
     print(f"fusecrypt: {escaped(message)}", file=sys.stderr)
