@@ -10,13 +10,13 @@ import trio
 
 
 def notify(state: str) -> None:
-    """Send ``READY=1``, ``STOPPING=1`` … if a service manager waits for it."""
+    """Send ``READY=1``, ``STOPPING=1`` … if a service manager waits for it; never wait for it."""
     place = os.environ.get("NOTIFY_SOCKET", "")
     if not place.startswith(("/", "@")):
         return
     address = f"\0{place[1:]}" if place.startswith("@") else place
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as connection:
-        connection.sendto(state.encode(), address)
+        connection.sendto(state.encode(), socket.MSG_DONTWAIT, address)
 
 
 async def keep_alive() -> None:

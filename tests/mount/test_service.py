@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import configparser
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from fusecrypt.mount.notify import notify
 from tests import golden
 from tests.mount.support import PATIENCE, PROGRAM, is_mounted, run
 
@@ -103,6 +106,43 @@ def test_a_service_from_start_to_stop(kind: str, place: Path) -> None:
             assert notice == b"STOPPING=1"
             assert process.wait(PATIENCE) == 0
     assert not is_mounted(place / "up")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_service_starts_again_after_it_was_killed(kind: str, place: Path) -> None:
+    """And no mount is taken down for a service that failed by itself: it may be another's."""
+    words = shlex.split(unit(kind)["Service"]["ExecStopPost"].removeprefix("-").replace("$$", "$"))
+    words = [word.replace("${MOUNTPOINT}", f"{place}/up") for word in words]
+    words = [word.replace("/usr/bin/fusecrypt", str(PROGRAM)) for word in words]
+    credentials = f"{place}/credentials"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(f"{place}/notify")
+        notices.settimeout(PATIENCE)
+        for _ in range(2):
+            with service(kind, place, CREDENTIALS_DIRECTORY=credentials) as process:
+                assert notices.recv(100) == b"READY=1"
+                process.kill()
+                process.wait()
+                for result, stands in (("exit-code", True), ("success", True), ("signal", False)):
+                    subprocess.run(words, env=os.environ | {"SERVICE_RESULT": result}, check=True)
+                    assert is_mounted(place / "up") == stands
+
+
+def test_nobody_waits_for_a_manager_that_does_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", f"{tmp_path}/notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(f"{tmp_path}/notify")
+
+        def tell() -> None:
+            for _ in range(2000):
+                notify("WATCHDOG=1")
+
+        noticing = threading.Thread(target=tell, daemon=True)
+        noticing.start()
+        noticing.join(PATIENCE)
+        assert not noticing.is_alive()
 
 
 def test_a_wrong_credential(place: Path) -> None:
