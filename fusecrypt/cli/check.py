@@ -15,7 +15,7 @@ import click
 from fusecrypt.cli.activity import amount
 from fusecrypt.cli.manifest import read_manifest
 from fusecrypt.cli.output import json_option, json_path, printable, write_json, write_line
-from fusecrypt.cli.progress import with_progress
+from fusecrypt.cli.progress import expect_all, with_progress
 from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.cli.terminal import say
 from fusecrypt.cli.unmounted import check_outside, lock_unmounted
@@ -25,7 +25,7 @@ from fusecrypt.native import open_quietly
 from fusecrypt.offline.check import Checker
 from fusecrypt.offline.findings import Finding, Kind
 from fusecrypt.offline.fit import TARGET_MAX, Room, too_long
-from fusecrypt.offline.lower import DIRECTORY, measure
+from fusecrypt.offline.lower import DIRECTORY
 from fusecrypt.offline.manifest import Comparison
 from fusecrypt.offline.quarantine import LOG, Quarantine
 from fusecrypt.offline.repair import Outcome, repair
@@ -126,7 +126,7 @@ def check(
         listed = read_manifest(tree, manifest, verify_key) if tree and manifest else None
         comparison = None if listed is None else Comparison(listed)
         checker = Checker(root_fd, tree.policy if tree else None, os.cpu_count() or 1, comparison)
-        measure(root_fd, checker.tally)
+        expect_all(root_fd, checker.tally)
         with closing(checker.findings()) as findings:
             report.take(with_progress(findings, checker.tally))
         if source is not None:

@@ -12,14 +12,13 @@ import click
 
 from fusecrypt.cli.activity import amount
 from fusecrypt.cli.output import Failures, json_option, json_path, printable, write_json, write_line
-from fusecrypt.cli.progress import with_progress
+from fusecrypt.cli.progress import expect_all, with_progress
 from fusecrypt.cli.source_tree import key_options, open_tree
 from fusecrypt.cli.terminal import say
 from fusecrypt.cli.unmounted import check_outside
 from fusecrypt.errors import UsageError
 from fusecrypt.offline import manifest as manifests
 from fusecrypt.offline.digests import Digester, Object, Unreadable
-from fusecrypt.offline.lower import measure
 from fusecrypt.offline.manifest import Difference
 from fusecrypt.offline.seals import KeyCheck, KeySeal, SignatureCheck, SignatureSeal
 from fusecrypt.sources.given import KeyOptions
@@ -112,7 +111,7 @@ def read_manifest(tree: Tree, file: Path, verify_key: Path | None) -> dict[bytes
 @contextmanager
 def _shown(digester: Digester, tree: Tree) -> Iterator[Iterator[Object | Unreadable]]:
     """All that is in the tree, with its progress; no thread reads it any more afterwards."""
-    measure(tree.root_fd, digester.tally)
+    expect_all(tree.root_fd, digester.tally)
     with closing(digester.run()) as found:
         yield with_progress(found, digester.tally)
 

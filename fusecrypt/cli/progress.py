@@ -13,6 +13,7 @@ from typing import TypeVar
 from fusecrypt.cli.activity import amount
 from fusecrypt.cli.terminal import say
 from fusecrypt.offline.items import Tally
+from fusecrypt.offline.lower import measure
 
 _T = TypeVar("_T")
 _REFRESH = 0.2
@@ -25,6 +26,12 @@ def progress(tally: Tally) -> Iterator[None]:
     """Show on standard error how far ``tally`` is, for as long as the context lasts."""
     with _bar(tally) if sys.stderr.isatty() else _lines(tally):
         yield
+
+
+def expect_all(root_fd: int, tally: Tally) -> None:
+    """Add up what there is below a directory, for somebody who watches: it takes a look at every object."""
+    if sys.stderr.isatty():
+        measure(root_fd, tally)
 
 
 def with_progress(items: Iterable[_T], tally: Tally) -> Iterator[_T]:
@@ -77,8 +84,11 @@ def _lines(tally: Tally) -> Iterator[None]:
 
 
 def _text(tally: Tally, seconds: float) -> str:
-    """``120 of 3000 objects, 1.0 of 9.5 GiB, 80.0 MiB/s, 0:01:46 left``"""
+    """``120 of 3000 objects, 1.0 of 9.5 GiB, 80.0 MiB/s, 0:01:46 left``; what there is and what is left only
+    where it was added up."""
     rate = tally.octets / max(seconds, 0.001)
+    if not tally.all_objects:
+        return f"{tally.objects} objects, {amount(tally.octets)}, {amount(rate)}/s"
     text = (
         f"{tally.objects} of {tally.all_objects} objects, "
         f"{amount(tally.octets)} of {amount(tally.all_octets)}, {amount(rate)}/s"

@@ -149,6 +149,14 @@ def test_with_a_manifest_all_is_read_once(lower: Path, tmp_path: Path) -> None:
     assert end["status"] == 4
 
 
+def test_nothing_is_added_up_for_nobody(tmp_path: Path) -> None:
+    """Without a terminal each object is looked at once."""
+    lower, log = made_tree(tmp_path / "lower", "object", names=False), tmp_path / "log"
+    tracer = ("strace", "-f", "-q", "-o", log, "-e", "trace=newfstatat")
+    subprocess.run([*tracer, PROGRAM, "check", "--no-key", lower], capture_output=True, check=True)
+    assert log.read_text().count('"object"') == 1
+
+
 def test_progress_on_a_terminal(tmp_path: Path) -> None:
     """Objects, octets, rate and time left, on one line that is gone at the end."""
     lower = made_tree(tmp_path / "lower", "file")
