@@ -44,16 +44,19 @@ class Cluster:
     """The workers of one copy."""
 
     def __init__(self, client: Any, job: Job) -> None:
-        """``client`` is connected. Raises UnsupportedSystemError, and what a worker raises that lacks the
-        tree or its keys."""
+        """``client`` is connected."""
         self._client = client
         self._job = job
         self._numbers = count()
+
+    def prepare(self) -> None:
+        """Have every worker find the keys. Raises UnsupportedSystemError, and what a worker raises that lacks
+        the tree or its keys; others may have theirs even so, until :meth:`close`."""
         try:
-            client.wait_for_workers(1, timeout=_PATIENCE)
+            self._client.wait_for_workers(1, timeout=_PATIENCE)
         except TimeoutError:
             raise UnsupportedSystemError("the cluster has no workers", "start some") from None
-        self._everywhere(worker.prepare, job)
+        self._everywhere(worker.prepare, self._job)
 
     @property
     def threads(self) -> int:
@@ -170,6 +173,7 @@ def cluster(address: str, lower: str, keys: KeyOptions) -> Iterator[Cluster]:
     with client:
         workers = Cluster(client, Job(uuid.uuid4().hex, os.path.realpath(lower), keys))
         try:
+            workers.prepare()
             yield workers
         finally:
             workers.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import stat
 from collections.abc import Sequence
 from contextlib import suppress
@@ -43,7 +44,8 @@ class PlainTarget:
         self.work_fd = -1
         """Where drafts are made."""
         self._places = Places(self._root_fd)
-        self._names = 0
+        # From anywhere: a worker that outlived its command must not know another draft's name.
+        self._names = secrets.randbits(48)
         self._block = os.fstatvfs(self._root_fd).f_frsize or 1
         self.flushes_together = flushes_together(self._root_fd)
         try:

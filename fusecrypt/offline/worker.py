@@ -13,7 +13,7 @@ import os
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Timer
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -65,7 +65,12 @@ class Outcome(NamedTuple):
     of_source: bool = False
 
 
+_LEASE = 600.0
+"""Seconds after its last piece when the keys of a copy are wiped: its command may have been killed."""
+
 _policies: dict[str, Policy] = {}
+_leases: dict[str, Timer] = {}
+_ended: set[str] = set()
 _lock = Lock()
 
 
@@ -94,21 +99,44 @@ def digest(found: Found) -> bytes:
 def prepare(job: Job, dask_worker: Any = None) -> None:
     """Find the keys, and keep them for this copy. ``dask_worker`` is given by Dask, outside of tasks.
 
-    Raises UsageError where the tree is not there, or this worker can be reached by anybody; OSError,
-    NotEcryptfsError, and what finding keys raises.
+    Raises UsageError where the tree is not there, this worker can be reached by anybody, or the copy has
+    ended; OSError, NotEcryptfsError, and what finding keys raises.
     """
+    _policy(job, dask_worker)
+
+
+def _policy(job: Job, dask_worker: Any = None) -> Policy:
     with _lock:
+        if job.name in _ended:
+            raise UsageError("a piece of a copy that has ended")
         if job.name not in _policies:
             here = dask_worker or get_worker()
             for address in (here.address, here.scheduler.address):
                 check_address(address)
             _policies[job.name] = _find(job)
+        _extend(job.name)
+        return _policies[job.name]
+
+
+def _extend(name: str) -> None:
+    if name in _leases:
+        _leases[name].cancel()
+    _leases[name] = lease = Timer(_LEASE, _drop, [name])
+    lease.daemon = True
+    lease.start()
 
 
 def forget(name: str) -> None:
-    """Wipe the keys of a copy."""
+    """Wipe the keys of a copy that has ended; a late piece of it finds none again."""
+    _ended.add(name)
+    _drop(name)
+
+
+def _drop(name: str) -> None:
     with _lock:
-        policy = _policies.pop(name, None)
+        policy, lease = _policies.pop(name, None), _leases.pop(name, None)
+    if lease is not None:
+        lease.cancel()
     if policy is not None:
         wipe(policy)
 
@@ -130,9 +158,9 @@ def _find(job: Job) -> Policy:
 
 def carry_piece(job: Job, piece: Piece) -> Outcome:
     """Copy a piece, to the disk. To do so again does no harm. Raises as :func:`prepare`."""
-    prepare(job)
+    policy = _policy(job)
     try:
-        source = _open(piece, _policies[job.name])
+        source = _open(piece, policy)
     except (OSError, FusecryptError) as error:
         return Outcome(0, error.errno or errno.EIO, True)
     try:

@@ -99,9 +99,12 @@ class EcryptfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
     # Looking
 
     def _lower_path(self, path: str) -> str:
-        """Where an upper path lies, there or not. Raises OSError for what is no name."""
+        """Where an upper path lies, there or not. Raises OSError for what is no name, and for a way through a
+        symlink: it may lead out of the tree."""
         at, codec = self.store.root, self._tree().codec
         for name in filter(None, path.split("/")):
+            if at != self.store.root:
+                self._refuse_link(at, path)
             try:
                 spellings = codec.spellings(os.fsencode(name))
                 places = [join(at, os.fsdecode(each)) for each in spellings]
@@ -109,6 +112,10 @@ class EcryptfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 raise as_oserror(error, path) from error
             at = next((each for each in places[:-1] if self.store.has(each)), places[-1])
         return at
+
+    def _refuse_link(self, lower: str, path: str) -> None:
+        if self.store.is_link(lower):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
 
     def _look(self, path: str) -> Lower:
         try:
@@ -135,6 +142,8 @@ class EcryptfsFileSystem(AbstractFileSystem):  # type: ignore[misc]
         """As fsspec has it; without ``sizes`` those of files are None, and no header is read."""
         path = self._strip_protocol(path)
         lower = self._lower_path(path)
+        if path:
+            self._refuse_link(lower, path)
         try:
             listed = self.store.entries(lower)
         except FileNotFoundError:

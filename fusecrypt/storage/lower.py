@@ -78,6 +78,18 @@ class LowerStore:
                             return each
             raise
 
+    def is_link(self, path: str) -> bool:
+        """Whether a path is a symlink's, which the file systems that have them would follow."""
+        if not self._lists_links:
+            return False
+        if self.local is not None:
+            return os.path.islink(path)
+        with suppress(OSError):
+            return any(
+                each.path == path and each.kind == LINK for each in self.entries(path.rpartition("/")[0])
+            )
+        return False
+
     def has(self, path: str) -> bool:
         """Whether an object is there and can be looked at."""
         try:

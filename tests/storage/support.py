@@ -31,6 +31,12 @@ def arguments(tree: GoldenTree, directory: Path) -> dict[str, Any]:
     return {"passfile": passfiles, "salt": tree.keys[0].salt.hex(), "options": words}
 
 
+def below(directory: Path) -> list[Path]:
+    """All objects; rglob() fails at symlinks whose targets are too long."""
+    walk = os.walk(directory)
+    return sorted(Path(above, name) for above, *names in walk for each in names for name in each)
+
+
 def expected(tree: GoldenTree) -> list[Entry]:
     """Files and directories as the kernel shows them: what every file system can hold."""
     kept = [entry for entry in tree.manifest() if entry["type"] in ("file", "dir")]
@@ -91,5 +97,5 @@ def to_zip(lower: Path, archive: Path) -> None:
 
 
 def _objects(lower: Path, root: str) -> list[tuple[Path, str]]:
-    found = (path for path in sorted(lower.rglob("*")) if not path.is_symlink())
+    found = (path for path in below(lower) if not path.is_symlink())
     return [(path, f"{root}/{path.relative_to(lower)}") for path in found if path.is_dir() or path.is_file()]

@@ -221,3 +221,23 @@ def test_pickled_it_names_the_sources_of_its_keys(tmp_path: Path, keys: dict[str
 
 def test_it_is_registered() -> None:
     assert fsspec.get_filesystem_class("ecryptfs") is EcryptfsFileSystem
+
+
+def test_no_way_leads_through_a_symlink(tmp_path: Path, keys: dict[str, Any]) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"not of the tree")
+    directory = tmp_path / "lower"
+    directory.mkdir()
+    with opened(directory, policy(names=False)) as tree:
+        User(tree).create("file", DATA)
+    (directory / "way").symlink_to(outside)
+    fs = EcryptfsFileSystem(str(directory), options="ecryptfs_passthrough", **keys)
+    assert fs.cat_file("file") == DATA
+    assert fs.info("way")["type"] == "link"
+    for call in (fs.info, fs.cat_file, fs.ls):
+        with pytest.raises(NotADirectoryError):
+            call("way/secret")
+    with pytest.raises(NotADirectoryError):
+        fs.ls("way")
+    assert fs.find("") == ["file", "way"]
