@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import configparser
 import os
+import re
 import shlex
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -106,6 +108,69 @@ def test_a_service_from_start_to_stop(kind: str, place: Path) -> None:
             assert notice == b"STOPPING=1"
             assert process.wait(PATIENCE) == 0
     assert not is_mounted(place / "up")
+
+
+def test_the_system_service_does_nothing_that_is_forbidden(place: Path) -> None:
+    """With the capabilities that are left to it, and by the list of its system calls."""
+    text = (UNITS / "system" / NAME).read_text()
+    forbidden = re.findall(r"CAP_(\w+)", " ".join(re.findall(r"^CapabilityBoundingSet=~(.*)$", text, re.M)))
+    assert "SYS_MODULE" in forbidden
+    bounds = [
+        "setpriv",
+        "--no-new-privs",
+        "--bounding-set=" + ",".join(f"-{each.lower()}" for each in forbidden),
+    ]
+    watched = ["strace", "-f", "-qq", "--signal=none", "--seccomp-bpf", "-o", f"{place}/trace", *bounds]
+    words = [*watched, *command("system", place, "")]
+    credentials = {"CREDENTIALS_DIRECTORY": f"{place}/credentials", "NOTIFY_SOCKET": f"{place}/notify"}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(f"{place}/notify")
+        notices.settimeout(PATIENCE)
+        with subprocess.Popen(words, stdin=subprocess.DEVNULL, env=os.environ | credentials) as process:
+            assert notices.recv(100) == b"READY=1"
+            try:
+                _use(place / "up")
+            finally:
+                run("umount", place / "up")
+                assert process.wait(PATIENCE) == 0
+    allowed = {
+        name for each in unit("system")["Service"]["SystemCallFilter"].split() for name in _calls(each)
+    }
+    used = set(re.findall(r"^\d+ +(\w+)\(", (place / "trace").read_text(errors="replace"), re.M))
+    assert {"mount", "execve", "memfd_secret", "setxattr", "mknodat"} <= used
+    assert used - allowed == set()
+
+
+def _use(up: Path) -> None:
+    """A bit of everything."""
+    (up / "new").write_bytes(bytes(10000))
+    os.chown(up / "new", 1234, 1234)
+    os.chmod(up / "new", 0o4755)
+    os.utime(up / "new", (1, 2))
+    os.setxattr(up / "new", "trusted.word", b"x")
+    os.truncate(up / "new", 5000)
+    with (up / "new").open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, 20000)
+        os.fsync(file)
+    os.link(up / "new", up / "linked")
+    os.rename(up / "new", up / "moved")
+    os.symlink("target", up / "pointer")
+    os.mknod(up / "device", 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+    (up / "directory").mkdir()
+    assert {"moved", "linked", "pointer", "device", "directory"} <= set(os.listdir(up))
+    assert (up / "moved").read_bytes() == bytes(20000)
+    (up / "directory").rmdir()
+    os.statvfs(up)
+
+
+def _calls(group: str) -> set[str]:
+    """The system calls in one of systemd's groups."""
+    if not group.startswith("@"):
+        return {group}
+    words = ["systemd-analyze", "syscall-filter", group]
+    listed = subprocess.run(words, capture_output=True, text=True, check=True).stdout.splitlines()[1:]
+    names = [line.strip() for line in listed if line.strip() and not line.strip().startswith("#")]
+    return {call for name in names for call in _calls(name)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
