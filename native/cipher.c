@@ -134,6 +134,18 @@ fc_schedules_forget(struct fc_schedules *s, uint64_t serial)
         fc_wipe(s->cast, sizeof *s->cast);
 }
 
+size_t
+fc_schedules_kept(const struct fc_schedules *s)
+{
+    if (!s)
+        return 0;
+    size_t n = s->cast && !fc_is_zero(s->cast, sizeof *s->cast);
+    for (size_t mode = 0; mode < MODES; mode++)
+        for (size_t i = 0; i < ALGORITHMS; i++)
+            n += s->slots[mode][i].handle != NULL;
+    return n;
+}
+
 static int
 open_slot(struct slot *slot, int algorithm, enum mode mode)
 {

@@ -5,6 +5,7 @@
 #include "fusecrypt.h"
 
 #include <pthread.h>
+#include <string.h>
 
 enum fc_direction { FC_ENCRYPT, FC_DECRYPT };
 
@@ -40,10 +41,19 @@ struct fc_thread {
 struct fc_thread *fc_thread(void);
 /* Wipe what any thread keeps of a key that is no more. */
 void fc_forget(const struct fc_cipher *);
+/* How many schedules all threads keep together, for the checks: whatever is not wiped counts. */
+size_t fc_kept(void);
 /* FC_WINDOW + 2 extents, or NULL. The last two are meant for plaintext. */
 uint8_t *fc_scratch(void);
 /* Prepare libgcrypt; to be called before its first use, cheap afterwards. */
 void fc_library(void);
+
+static inline int
+fc_is_zero(const void *p, size_t n)
+{
+    const uint8_t *octets = p;
+    return n == 0 || (octets[0] == 0 && memcmp(octets, octets + 1, n - 1) == 0);
+}
 
 /* ---- sys.c ------------------------------------------------------------------------------------- */
 
@@ -71,6 +81,7 @@ int fc_weak(const struct fc_cipher *);
 void fc_schedules_free(struct fc_schedules *);
 /* With the thread's lock held. */
 void fc_schedules_forget(struct fc_schedules *, uint64_t serial);
+size_t fc_schedules_kept(const struct fc_schedules *);
 
 /* ---- kdf.c ------------------------------------------------------------------------------------ */
 
@@ -96,6 +107,7 @@ int fc_ipsec_cbc(struct fc_thread *, const struct fc_cipher *, enum fc_direction
 void fc_ipsec_free(struct fc_ipsec *);
 /* With the thread's lock held. */
 void fc_ipsec_forget(struct fc_ipsec *, uint64_t serial);
+size_t fc_ipsec_kept(const struct fc_ipsec *);
 
 /* ---- spread.c: work on several cores at once --------------------------------------------------- */
 

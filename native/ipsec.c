@@ -102,6 +102,12 @@ fc_ipsec_forget(struct fc_ipsec *ipsec, uint64_t serial)
         fc_wipe(ipsec->schedule, sizeof *ipsec->schedule);
 }
 
+size_t
+fc_ipsec_kept(const struct fc_ipsec *ipsec)
+{
+    return ipsec && !fc_is_zero(ipsec->schedule, sizeof *ipsec->schedule);
+}
+
 static void
 load(struct fc_ipsec *ipsec, const struct fc_cipher *c)
 {
@@ -216,6 +222,13 @@ void
 fc_ipsec_forget(struct fc_ipsec *ipsec, uint64_t serial)
 {
     (void)ipsec, (void)serial;
+}
+
+size_t
+fc_ipsec_kept(const struct fc_ipsec *ipsec)
+{
+    (void)ipsec;
+    return 0;
 }
 
 void

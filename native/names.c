@@ -75,6 +75,8 @@ fc_names_new(int code, size_t key_bytes, const uint8_t fnek[FC_KEY], const uint8
 void
 fc_names_free(fc_names *names)
 {
+    if (names)
+        fc_forget(&names->cipher);
     fc_free(names);
 }
 

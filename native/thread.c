@@ -117,6 +117,20 @@ fc_forget(const struct fc_cipher *c)
     pthread_mutex_unlock(&list_lock);
 }
 
+size_t
+fc_kept(void)
+{
+    size_t n = 0;
+    pthread_mutex_lock(&list_lock);
+    for (struct fc_thread *thread = threads; thread; thread = thread->next) {
+        pthread_mutex_lock(&thread->lock);
+        n += fc_schedules_kept(thread->schedules) + fc_ipsec_kept(thread->ipsec);
+        pthread_mutex_unlock(&thread->lock);
+    }
+    pthread_mutex_unlock(&list_lock);
+    return n;
+}
+
 uint8_t *
 fc_scratch(void)
 {

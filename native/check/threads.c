@@ -108,6 +108,58 @@ check_many(struct work *w)
     fc_file_key_free(w->key);
 }
 
+/* ---- Keys that end ------------------------------------------------------------------------------ */
+
+struct use {
+    fc_file_key *key;
+    fc_cipher *cipher;
+    pthread_barrier_t step;
+};
+
+/* By each engine and in each mode that the cipher has. */
+static void
+use_keys(const struct use *u)
+{
+    uint8_t *octets = calloc(2, FC_EXTENT);
+    EXPECT(octets, "memory");
+    EXPECT(fc_extents_encrypt(u->key, 0, octets, octets, 1) == 0, "one extent");
+    EXPECT(fc_extents_decrypt(u->key, 0, octets, octets, 2) == 0, "two extents");
+    EXPECT(fc_ecb_encrypt(u->cipher, octets, octets, 64) == 0, "blocks");
+    free(octets);
+}
+
+static void *
+user(void *p)
+{
+    struct use *u = p;
+    use_keys(u);
+    pthread_barrier_wait(&u->step);
+    pthread_barrier_wait(&u->step); /* lives on while the keys end */
+    return NULL;
+}
+
+/* No thread keeps anything of a key that is freed. */
+static void
+check_forgotten(struct pair pair)
+{
+    const uint8_t octets[FC_KEY] = {6};
+    struct use u = {.key = check_key(pair, 18)};
+    pthread_t thread;
+    EXPECT(fc_cipher_new(pair.code, pair.key_bytes, octets, &u.cipher) == 0, "cipher %d", pair.code);
+    EXPECT(pthread_barrier_init(&u.step, NULL, 2) == 0, "barrier");
+    EXPECT(fc_kept() == 0, "cipher %d: of others", pair.code);
+    EXPECT(pthread_create(&thread, NULL, user, &u) == 0, "thread");
+    use_keys(&u);
+    pthread_barrier_wait(&u.step);
+    EXPECT(fc_kept() >= 2, "cipher %d: neither thread has used its key", pair.code);
+    fc_file_key_free(u.key);
+    fc_cipher_free(u.cipher);
+    EXPECT(fc_kept() == 0, "cipher %d: %zu schedules are left", pair.code, fc_kept());
+    pthread_barrier_wait(&u.step);
+    pthread_join(thread, NULL);
+    pthread_barrier_destroy(&u.step);
+}
+
 /* A forked child has no helpers, and works alone. */
 static void
 check_fork(struct work *w)
@@ -141,6 +193,7 @@ check_threads(void)
         w->pair = check_pairs[i];
         together(w);
         check_many(w);
+        check_forgotten(w->pair);
     }
     check_fork(w);
     EXPECT(fc_spread(9, fails_at_five, NULL) == -5, "errors arrive");

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from tests.mount.test_keys_custody import Region, mappings
 from tests.unit.keys.secrets import octets, secret
 
 PASSPHRASE = b"mQ7 words that stand nowhere else"
+TEXT = b"something"
 CIPHERS = {"aes": 16, "twofish": 32, "cast6": 32, "blowfish": 16}
 
 
@@ -38,10 +40,16 @@ def places_of(pid: int, word: bytes) -> list[Region]:
 
 
 def fek_of(lower: Path, key: AuthToken) -> bytes:
-    """The FEK of a lower file."""
-    (packet,) = parse_header(lower.read_bytes()[:READ_SIZE]).passphrase_packets
+    """The FEK of a lower file that holds TEXT, proved by its first octets."""
+    data = lower.read_bytes()
+    (packet,) = parse_header(data[:READ_SIZE]).passphrase_packets
     choice = packet.cipher
-    return Cipher(choice.code, choice.key_bytes, key.key).decrypt(packet.wrapped_fek)[: choice.key_bytes]
+    fek = Cipher(choice.code, choice.key_bytes, key.key).decrypt(packet.wrapped_fek)[: choice.key_bytes]
+    with secret(fek) as itself:
+        chained = Cipher(choice.code, choice.key_bytes, itself).decrypt(data[8192:][:16])
+    iv = hashlib.md5(hashlib.md5(fek).digest() + b"0".ljust(16, b"\0")).digest()
+    assert bytes(a ^ b for a, b in zip(chained[:8], iv, strict=False)) == TEXT[:8]
+    return fek
 
 
 @pytest.fixture(params=CIPHERS)
