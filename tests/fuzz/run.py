@@ -16,7 +16,8 @@ from pathlib import Path
 from tests.fuzz.targets import TARGETS
 
 CORPUS = Path(__file__).parent / "corpus"
-NATIVE = Path(__file__).parents[2] / "build" / "native"
+CHECKOUT = Path(__file__).parents[2]
+NATIVE = CHECKOUT / "build" / "native"
 _LIMITS = ("-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1")
 
 
@@ -27,14 +28,14 @@ def native_targets() -> list[str]:
 
 def fuzz(name: str, work: Path, limit: Sequence[str], native: Path = NATIVE) -> tuple[int, str]:
     """How often a target ran, and why it stopped, empty if nothing failed."""
-    found = work / name
+    found = work.absolute() / name
     found.mkdir(parents=True, exist_ok=True)
     seeds = [str(path) for path in [CORPUS / name] if path.is_dir()]
     program = (
         [str(native / name)] if name.startswith("fuzz-") else [sys.executable, "-m", "tests.fuzz.one", name]
     )
     arguments = [*program, *_LIMITS, *limit, f"-artifact_prefix={found}-", str(found), *seeds]
-    done = subprocess.run(arguments, capture_output=True, text=True, errors="replace")
+    done = subprocess.run(arguments, capture_output=True, text=True, errors="replace", cwd=CHECKOUT)
     count = re.search(r"stat::number_of_executed_units:\s*(\d+)", done.stderr)
     return int(count[1]) if count else 0, "" if done.returncode == 0 else done.stderr[-3000:]
 

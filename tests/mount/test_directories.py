@@ -12,6 +12,7 @@ import stat
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -75,10 +76,8 @@ def test_special_files(up: Path) -> None:
     os.mkfifo(up / "fifo", 0o640)
     os.mknod(up / "device", stat.S_IFCHR | 0o600, os.makedev(1, 3))
     os.mknod(up / "file", stat.S_IFREG | 0o600)
-    with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(up)  # socket addresses are short
+    with socket.socket(socket.AF_UNIX) as server, chdir(up):  # socket addresses are short
         server.bind("socket")
-        os.chdir("/")
     kinds = {entry.name: stat.S_IFMT(entry.stat(follow_symlinks=False).st_mode) for entry in os.scandir(up)}
     assert kinds == {
         "fifo": stat.S_IFIFO,

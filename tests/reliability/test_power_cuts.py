@@ -50,7 +50,8 @@ class Recorded(NamedTuple):
 def forgetful(path: Path, log: Path) -> Iterator[None]:
     """The lower file system on ``path``; its log is complete at the end."""
     path.mkdir()
-    process = subprocess.Popen([sys.executable, "-m", "tests.reliability.lowerfs", path, log])
+    checkout = Path(__file__).parents[2]
+    process = subprocess.Popen([sys.executable, "-m", "tests.reliability.lowerfs", path, log], cwd=checkout)
     try:
         while not os.path.ismount(path):
             assert process.poll() is None

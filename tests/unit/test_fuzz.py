@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.run import CORPUS, NATIVE, fuzz
+from tests.fuzz.run import CHECKOUT, CORPUS, NATIVE, fuzz
 from tests.fuzz.targets import TARGETS
 
-CHECKOUT = CORPUS.parents[2]
 FUZZERS = [f"fuzz-{path.stem}" for path in sorted((CHECKOUT / "native" / "fuzz").glob("*.c"))]
 
 
