@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fusecrypt.keys.tpm.session import TPM
 from tests import golden, manifest
-from tests.mount.support import mounted
+from tests.mount.support import mounted, run
 from tests.tpm.conftest import SoftwareTPM
 
 SOFTWARE = "this is a software TPM"
@@ -67,9 +67,12 @@ def trusted_master(tree: golden.GoldenTree, directory: Path) -> list[str]:
 
 
 def shows_golden(tree: golden.GoldenTree, lower: Path, *words: str, log_allows: tuple[str, ...] = ()) -> None:
-    """Mount a golden tree without a passphrase and compare all of it with what the kernel shows."""
+    """Mount and export a golden tree without a passphrase; all of both is what the kernel shows."""
     with mounted(lower, *words, passphrases=(), log_allows=log_allows) as mount:
         assert manifest.diff(tree.manifest(), manifest.manifest(mount.path)) == []
+    copy = lower.with_name(lower.name + ".copy")
+    run("export", "--special", *words, lower, copy)
+    assert manifest.diff(tree.manifest(), manifest.manifest(copy)) == []
 
 
 def extend(tpm: TPM, number: int) -> None:
