@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -298,6 +299,12 @@ class Terminal:
     def __init__(self, *command: str | Path) -> None:
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
+            for number in (
+                signal.SIGINT,
+                signal.SIGQUIT,
+                signal.SIGHUP,
+            ):  # as on a terminal, whoever runs the tests
+                signal.signal(number, signal.SIG_DFL)
             os.execv(command[0], [str(word) for word in command])
         self.seen = b""
 
