@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import watch
 
@@ -20,6 +21,12 @@ LEVELS = ("unit", "tree", "ops", "mount", "reliability", "tpm", "kernel")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run what takes long (marker: full)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Properties are tried on the same examples in each run, and on new ones with --full."""
+    settings.register_profile("same", derandomize=True)
+    settings.load_profile("default" if config.getoption("--full") else "same")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
