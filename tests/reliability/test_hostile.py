@@ -65,6 +65,10 @@ def swapping(lower: Path, target: Path) -> Iterator[None]:
         new = lower.with_name("new")
         while not stop.is_set():
             kind = chance.choice(("file", "symlink", "fifo", "socket", "directory", "nothing"))
+            if new.is_dir() and not new.is_symlink():
+                new.rmdir()
+            else:
+                new.unlink(missing_ok=True)  # one that could not be moved: a copy would go through a symlink
             with suppress(OSError):
                 match kind:
                     case "file":
