@@ -141,6 +141,7 @@ class Lane:
         read_only: bool,
         quiet: bool,
         owns_sizes: bool,
+        shared: bool,
         remote: bool,
         valid: float,
     ) -> None:
@@ -151,6 +152,7 @@ class Lane:
             "read_only": read_only,
             "quiet": quiet,
             "owns_sizes": owns_sizes,
+            "shared": shared,
             "remote": remote,
             "valid_ns": int(valid * 1e9),
         }

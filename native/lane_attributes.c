@@ -51,10 +51,17 @@ attributes(uint64_t number, const fc_stat *st, uint64_t size)
     };
 }
 
+/* How long the kernel may keep attributes: with an old size it would read another file in part. */
+static uint64_t
+lifetime(const fc_lane *lane, uint32_t mode)
+{
+    return lane->config.shared && S_ISREG(mode) ? 0 : lane->config.valid_ns;
+}
+
 static int
 reply_attributes(struct lane_request *q, const struct lane_node *node, const fc_stat *st, uint64_t size)
 {
-    const uint64_t valid = q->lane->config.valid_ns;
+    const uint64_t valid = lifetime(q->lane, st->mode);
     const struct fuse_attr_out out = {
         .attr_valid = valid / SECOND,
         .attr_valid_nsec = (uint32_t)(valid % SECOND),
@@ -72,10 +79,11 @@ lane_entry_of(const fc_lane *lane, const struct lane_node *node, const fc_stat *
         .entry_valid_nsec = (uint32_t)(valid % SECOND),
     };
     if (node) {
+        const uint64_t kept = lifetime(lane, st->mode);
         out.nodeid = node->r.number;
         out.generation = node->r.generation;
-        out.attr_valid = out.entry_valid;
-        out.attr_valid_nsec = out.entry_valid_nsec;
+        out.attr_valid = kept / SECOND;
+        out.attr_valid_nsec = (uint32_t)(kept % SECOND);
         out.attr = attributes(node->r.number, st, size);
     }
     return out;

@@ -45,10 +45,12 @@ def size_in_doubt(node: Node) -> Iterator[None]:
 
 class Replies:
     """Answers that tell the kernel of a node. ``owns_sizes``: the kernel believes no size but its own while
-    it knows an inode (write-back caching)."""
+    it knows an inode (write-back caching). ``shared``: others write the tree too, so it keeps no attributes
+    of a file: with an old size, another file that has its number by then would be read in part."""
 
-    def __init__(self, *, owns_sizes: bool) -> None:
+    def __init__(self, *, owns_sizes: bool, shared: bool) -> None:
         self._owns_sizes = owns_sizes
+        self._shared = shared
 
     def attributes(self, node: Node, seen: Seen) -> pyfuse3.EntryAttributes:
         """FUSE's form of a node's attributes."""
@@ -57,7 +59,7 @@ class Replies:
         attr.st_ino = st.ino if node.number == ROOT_NUMBER else node.number
         attr.generation = node.generation
         attr.entry_timeout = CACHE_SECONDS
-        attr.attr_timeout = CACHE_SECONDS
+        attr.attr_timeout = 0 if self._shared and node.is_regular else CACHE_SECONDS
         attr.st_mode = st.mode
         attr.st_nlink = st.nlink
         attr.st_uid = st.uid

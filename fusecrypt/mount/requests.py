@@ -41,7 +41,7 @@ class Requests(pyfuse3.Operations):
         self.before_waiting: Callable[[], None] = lambda: None
         self.enable_writeback_cache = writeback and not tree.policy.read_only
         self.enable_acl = kernel_checks
-        self._replies = Replies(owns_sizes=self.enable_writeback_cache)
+        self._replies = Replies(owns_sizes=self.enable_writeback_cache, shared=tree.policy.shared)
         self._attributes = self._replies.attributes
         self.tree = tree
         self.lane = Lane(
@@ -50,6 +50,7 @@ class Requests(pyfuse3.Operations):
             read_only=tree.policy.read_only,
             quiet=tree.policy.quiet,
             owns_sizes=self.enable_writeback_cache,
+            shared=tree.policy.shared,
             remote=remote,
             valid=CACHE_SECONDS,
         )

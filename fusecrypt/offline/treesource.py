@@ -33,7 +33,14 @@ class TreeSource:
         self._names = NameCheck(tree.policy, True)
         # Only its memory of forms is used: there is no mount.
         self.lane = Lane(
-            None, simple=True, read_only=True, quiet=False, owns_sizes=False, remote=False, valid=0
+            None,
+            simple=True,
+            read_only=True,
+            quiet=False,
+            owns_sizes=False,
+            shared=False,
+            remote=False,
+            valid=0,
         )
         self.forms = Forms(self.lane, tree.policy)
 

@@ -180,9 +180,30 @@ forms(void)
     rig_free(r);
 }
 
+/* With an old size, a file that got the number of another one would be read in part. */
+static void
+attributes_beside_others(void)
+{
+    fc_lane_config config = rig_writing;
+    config.owns_sizes = 0;
+    config.shared = 1;
+    struct rig *r = rig_new(config, 0);
+    uint64_t file = rig_file(r, FUSE_ROOT_ID, "file", "data", 4);
+    EXPECT(mkdirat(r->root, "d", 0700) == 0, "mkdir");
+    const struct fuse_entry_out found = rig_lookup(r, FUSE_ROOT_ID, "file"),
+                                d = rig_lookup(r, FUSE_ROOT_ID, "d");
+    EXPECT(found.entry_valid == 1 && found.attr_valid == 0 && found.attr_valid_nsec == 0, "lookup");
+    EXPECT(d.entry_valid == 1 && d.attr_valid == 1, "directory");
+    rig_getattr(r, file);
+    const struct fuse_attr_out *out = (const void *)r->reply;
+    EXPECT(out->attr.size == 4 && out->attr_valid == 0 && out->attr_valid_nsec == 0, "getattr");
+    rig_free(r);
+}
+
 void
 check_lane_sharing(void)
 {
+    attributes_beside_others();
     objects(0);
     objects(1);
     open_files();

@@ -173,7 +173,6 @@ STALE_READER = READER.replace("except FileNotFoundError:", "except OSError as er
 )
 
 
-@pytest.mark.full  # about one run in ten finds a size of the file before: the second that --shared takes
 def test_files_that_another_mount_replaces_are_whole(tmp_path: Path) -> None:
     """It may have gone for good while it is looked up, but is never read in part or mixed."""
     with (

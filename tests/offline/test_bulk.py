@@ -218,7 +218,9 @@ def test_owners_that_only_root_can_set(tree: Tree, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     work.chmod(0o777)
-    lane = Lane(None, simple=True, read_only=True, quiet=False, owns_sizes=False, remote=False, valid=0)
+    lane = Lane(
+        None, simple=True, read_only=True, quiet=False, owns_sizes=False, shared=False, remote=False, valid=0
+    )
     Forms(lane, tree.policy)
     pid = os.fork()
     if pid == 0:

@@ -18,7 +18,14 @@ PLAIN = policy(names=False)
 
 
 def with_lane(user: User) -> Lane:
-    modes = {"simple": True, "read_only": False, "quiet": False, "owns_sizes": True, "remote": False}
+    modes = {
+        "simple": True,
+        "read_only": False,
+        "quiet": False,
+        "owns_sizes": True,
+        "shared": False,
+        "remote": False,
+    }
     lane = Lane(None, valid=1.0, **modes)
     user.tree.use_lane(lane)
     return lane

@@ -21,7 +21,14 @@ _BAD = os.strerror(errno.EBADF)
 
 @pytest.fixture
 def lane() -> Lane:
-    modes = {"simple": True, "read_only": False, "quiet": False, "owns_sizes": True, "remote": False}
+    modes = {
+        "simple": True,
+        "read_only": False,
+        "quiet": False,
+        "owns_sizes": True,
+        "shared": False,
+        "remote": False,
+    }
     return Lane(None, valid=1.0, **modes)
 
 

@@ -23,7 +23,14 @@ class Kernel:
     """The other end of a device, and a lane over a lower directory."""
 
     def __init__(self, lower: Path) -> None:
-        modes = {"simple": True, "read_only": False, "quiet": False, "owns_sizes": True, "remote": False}
+        modes = {
+            "simple": True,
+            "read_only": False,
+            "quiet": False,
+            "owns_sizes": True,
+            "shared": False,
+            "remote": False,
+        }
         self.lane = Lane(None, valid=1.0, **modes)
         self._socket, self._device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._device.setblocking(False)
