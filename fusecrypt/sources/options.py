@@ -19,11 +19,11 @@ KERNEL_FLAGS = frozenset(
 _FUSE_FLAGS = KERNEL_FLAGS | {"allow_other", "auto_unmount", "default_permissions"}
 _IGNORED = frozenset(
     (
-        "no_sig_cache verbose no_prompt defaults auto noauto user nouser users nousers owner group nofail "
-        "_netdev ecryptfs_unlink_sigs"
+        "no_sig_cache verbose no_prompt defaults none auto noauto user nouser users nousers owner group "
+        "nofail _netdev ecryptfs_unlink_sigs"
     ).split()
 )
-_IGNORED_PREFIXES = ("verbosity=", "x-", "X-", "comment=", "uhelper=")
+_IGNORED_PREFIXES = ("verbosity=", "ecryptfs_debug=", "x-", "X-", "comment=", "uhelper=")
 _BOOLEANS = {"y": True, "yes": True, "n": False, "no": False, "": True}
 _PIECE = re.compile(r'(?:"[^"]*"|[^,])+')
 _SECRET_OPTIONS = ("passphrase_passwd", "passwd")
@@ -164,6 +164,13 @@ def _check_owner(options: MountOptions, name: str, value: str) -> None:
     options.check_owner = True
 
 
+def _refuse_hmac(options: MountOptions, name: str, value: str) -> None:
+    raise UsageError(
+        f"{name} is not possible: eCryptfs's format has no integrity",
+        "leave it out; `fusecrypt manifest` notices changed contents",
+    )
+
+
 def _text(name: str, value: str) -> str:
     return value
 
@@ -184,5 +191,6 @@ _TREE: dict[str, _Taker] = {
     "ecryptfs_encrypted_view": _store("encrypted_view", _boolean),
     "ecryptfs_mount_auth_tok_only": _store("mount_auth_tok_only", _boolean),
     "ecryptfs_check_dev_ruid": _check_owner,
+    "ecryptfs_hmac": _refuse_hmac,
     "shared": _store("shared", _boolean),
 }

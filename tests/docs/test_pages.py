@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -13,11 +12,10 @@ import pytest
 
 from fusecrypt.cli.main import fusecrypt
 from tests import golden
-from tests.cli.key.terminal import talk
-from tests.mount.support import PROGRAM, run
-from tests.watch import unmount_below
+from tests.docs.reader import DOCS, blocks, follow
+from tests.docs.reader import home as home
+from tests.mount.support import run
 
-DOCS = Path(__file__).parents[2] / "docs"
 README = DOCS.parent / "README.md"
 TREE = golden.tree("aes32")
 MOUNT_PASSPHRASE = "cipher aes"
@@ -68,34 +66,20 @@ PAGES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]], list[str]]
 """What the reader of a page has, types at prompts, and sees."""
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    yield tmp_path
-    unmount_below(tmp_path)
-
-
 @pytest.mark.parametrize("page", list(PAGES))
 def test_page(page: str, home: Path) -> None:
     prepare, answers, seen = PAGES[page]
     prepare(home)
-    blocks = re.findall(r"^```sh\n(.*?)^```", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
-    assert blocks
-    environment = {
-        "HOME": str(home), "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "TERM": "dumb",
-        "XDG_STATE_HOME": str(home / "state"), "XDG_CONFIG_HOME": str(home / "config"),
-    }  # fmt: skip
-    marks = {name: value for name, value in os.environ.items() if name.startswith("FUSECRYPT_TEST")}
-    script = "set -e\n" + "".join(blocks)
-    script = script.replace("fusecrypt status\n", "fusecrypt status ~/clear\n")  # others' mounts may be ill
-    status, shown = talk(["sh", "-c", script], answers, cwd=home, env=environment | marks)
-    assert status == 0, shown
-    for text in seen:
+    lines = "".join(lines for _, lines in blocks(page))
+    assert lines
+    shown = follow(lines.replace("fusecrypt status\n", "fusecrypt status ~/clear\n"), answers, home)
+    for text in seen:  # of status only the mount that was made: others' may be ill
         assert text in shown
 
 
 def commands(text: str) -> Iterator[list[str]]:
     """All commands of ours in code, in lines of their own or between backticks."""
-    blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(r"```[^\n]*\n(.*?)```", text, re.DOTALL)
     for line in (*"\n".join(blocks).splitlines(), *re.findall(r"`([^`\n]+)`", text)):
         found = re.search(r"(?:^|\| )fusecrypt ([a-z].*)", line)
         if found:
@@ -117,3 +101,17 @@ def test_commands_and_options_exist(path: Path) -> None:
         for word in rest:
             if word.startswith("--"):
                 assert word.partition("=")[0] in known, words
+
+
+def anchors(text: str) -> set[str]:
+    """The headings of a page, as its readers' programs name them in links."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("path", [README, *sorted(DOCS.glob("*.md"))], ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    for place, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#?([^)]*)\)", path.read_text()):
+        target = path.parent / place if place else path
+        assert target.exists(), place
+        assert not anchor or anchor in anchors(target.read_text()), f"{place}#{anchor}"

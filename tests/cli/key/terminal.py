@@ -19,11 +19,9 @@ def talk(
     """Run a command and answer its prompts in turn; its status, and all that the terminal showed."""
     ours, theirs = pty.openpty()
     launcher = ["setsid", "--ctty", "--wait", *command]
-    try:
-        with subprocess.Popen(
-            launcher, stdin=theirs, stdout=theirs, stderr=theirs, cwd=cwd, env=env
-        ) as process:
-            os.close(theirs)
+    with subprocess.Popen(launcher, stdin=theirs, stdout=theirs, stderr=theirs, cwd=cwd, env=env) as process:
+        os.close(theirs)
+        try:
             shown = seen = ""
             for prompt, answer in answers:
                 while prompt not in seen:
@@ -38,13 +36,13 @@ def talk(
             while more := _read(ours):
                 shown += more
             return process.wait(PATIENCE), shown
-    finally:
-        os.close(ours)
+        finally:
+            os.close(ours)  # before the wait for the process: one that still asks is hung up on
 
 
 def _read(fd: int) -> str:
     """What the terminal shows next; empty at its end."""
-    assert select.select([fd], [], [], PATIENCE)[0], "the command says nothing"
+    assert select.select([fd], [], [], PATIENCE)[0], "the command says nothing more"
     try:
         return os.read(fd, 4096).decode(errors="replace")
     except OSError:
