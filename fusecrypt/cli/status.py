@@ -34,8 +34,9 @@ def status(mountpoint: str | None, as_json: bool) -> int:
     """Show all mounts of this machine, or the one on MOUNTPOINT: source of the key, ciphers, figures, health.
 
     Its daemon is asked, which answers the mount's owner and root only. Requests by the express lane were
-    answered without Python; failures count the others' errors by name. A mount is well if its daemon
-    answers and no request failed for a damaged file, a full disk, or want of memory or descriptors.
+    answered without Python; failures count the others' errors by name; inodes are the objects that the
+    kernel has in memory. A mount is well if its daemon answers and no request failed for a damaged file, a
+    full disk, or want of memory or descriptors.
 
     Exit statuses: 0 all are well, or there are none; 1 one is not; 2 nothing is mounted on MOUNTPOINT.
     """
@@ -85,6 +86,7 @@ def _lines(report: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "cipher", f"{_cipher(report, '')}, {_names(report)}"
         yield "mode", _mode(report)
         yield "requests", _requests(report)
+        yield "inodes", str(report["inodes"])
         since = datetime.fromtimestamp(report["since"])
         yield "daemon", f"process {report['pid']}, version {report['version']}, since {since:%Y-%m-%d %H:%M}"
         yield "memory", "locked" if report["memory_locked"] else "not locked: key memory may reach the swap"

@@ -66,6 +66,11 @@ class Pump(trio.abc.Instrument):
         return self.requests_by_lane + self._answered
 
     @property
+    def inodes(self) -> int:
+        """Objects that the kernel refers to now, the root among them."""
+        return len(self._nodes) + len(self._lane)
+
+    @property
     def requests_by_lane(self) -> int:
         """Those of them that were answered without Python."""
         return self._lane.answered

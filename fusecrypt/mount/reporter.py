@@ -43,6 +43,7 @@ class Reporter:
             "since": round(self._since),
             "requests": self._pump.requests,
             "requests_by_lane": self._pump.requests_by_lane,
+            "inodes": self._pump.inodes,
             "failures": {errno.errorcode.get(code, str(code)): n for code, n in sorted(failures.items())},
             "memory_locked": memory_locked(),
         }

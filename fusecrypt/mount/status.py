@@ -24,7 +24,7 @@ _PATIENCE = 3.0
 _MAX_ANSWER = 1 << 20
 _MAX_TIME = 1 << 37
 """Seconds since 1970 that a calendar still has."""
-_COUNTS = ("key_bytes", "pid", "since", "requests", "requests_by_lane")
+_COUNTS = ("key_bytes", "pid", "since", "requests", "requests_by_lane", "inodes")
 _WORDS = ("cipher", "version")
 _PERHAPS_WORDS = ("key_source", "fnek_signature", "fn_cipher")
 _FLAGS = ("xattr_metadata", "passthrough", "encrypted_view", "read_only", "shared", "memory_locked")

@@ -43,6 +43,7 @@ def test_what_a_mount_tells(tmp_path: Path) -> None:
         assert (report["pid"], report["owner"], report["key_source"]) == (mount.pid, 0, "passphrase")
         assert (report["cipher"], report["key_bytes"], report["fn_cipher"]) == ("aes", 32, "aes")
         assert (report["read_only"], report["problems"]) == (True, [])
+        assert report["inodes"] == before["inodes"] + 1 == 2  # the root and one file
         text = run("status", mount.path).stdout
         assert text.startswith(f"{mount.path}\n  lower     {lower}\n")
         assert "key       passphrase (9e91b2100d622d7a)" in text
@@ -136,7 +137,7 @@ def test_others_are_not_believed(tmp_path: Path) -> None:
 
 
 _SENSE = {
-    "failures": {}, "pid": 1, "version": "1", "since": 1, "requests": 1, "requests_by_lane": 1,
+    "failures": {}, "pid": 1, "version": "1", "since": 1, "requests": 1, "requests_by_lane": 1, "inodes": 1,
     "key_source": None, "signatures": [], "cipher": "aes", "key_bytes": 16, "fnek_signature": None,
     "fn_cipher": None, "fn_key_bytes": None, "xattr_metadata": False, "passthrough": False,
     "encrypted_view": False, "read_only": False, "shared": False, "memory_locked": True,
