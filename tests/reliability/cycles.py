@@ -45,14 +45,16 @@ class Cycles:
         workers: int = 3,
         options: Sequence[str] = (),
         passphrases: Sequence[bytes] = (PASSPHRASE,),
+        figures: Figures | None = None,
     ) -> None:
+        """``figures`` are those that go on here."""
         self._lower = lower
         self._path = lower.with_name(lower.name + ".mnt")
         self._options = options
         self._passphrases = passphrases
         self._random = random.Random(seed)
         self._workers = [Worker(self._path / f"worker {n}", f"{seed} {n}") for n in range(workers)]
-        self.figures = Figures()
+        self.figures = figures or Figures()
 
     def run(self, kills: int) -> None:
         """So many kills, and the last judgement."""
