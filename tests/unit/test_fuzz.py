@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.run import CHECKOUT, CORPUS, NATIVE, fuzz
+from tests.fuzz.run import CHECKOUT, CORPUS, NATIVE, add_up, fuzz
 from tests.fuzz.targets import TARGETS
 
 FUZZERS = [f"fuzz-{path.stem}" for path in sorted((CHECKOUT / "native" / "fuzz").glob("*.c"))]
@@ -25,9 +25,10 @@ def test_corpus(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_moment(name: str, tmp_path: Path) -> None:
-    count, problem = fuzz(name, tmp_path, ["-runs=2000", "-seed=1"])
-    assert not problem
-    assert count >= 2000
+    done = fuzz(name, tmp_path, ["-runs=2000", "-seed=1"])
+    assert not done.problem
+    assert done.executions >= 2000
+    assert done.after >= done.before > 0
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +39,10 @@ def built() -> None:
 @pytest.mark.parametrize("name", FUZZERS)
 def test_a_moment_of_native_code(name: str, tmp_path: Path, built: None) -> None:
     assert (NATIVE / name).exists()
-    count, problem = fuzz(name, tmp_path, ["-runs=2000", "-seed=1", "-max_len=600"])
-    assert not problem
-    assert count >= 2000
+    done = fuzz(name, tmp_path, ["-runs=2000", "-seed=1", "-max_len=600"])
+    assert not done.problem
+    assert done.executions >= 2000
+    assert done.after >= done.before > 0
 
 
 def test_failures_are_told(tmp_path: Path) -> None:
@@ -48,7 +50,10 @@ def test_failures_are_told(tmp_path: Path) -> None:
     wrong = tmp_path / "fuzz-wrong"
     wrong.write_text("#!/bin/sh\necho 'stat::number_of_executed_units: 7' >&2\necho broken >&2\nexit 77\n")
     wrong.chmod(0o755)
-    assert fuzz("fuzz-wrong", tmp_path / "work", [], native=tmp_path) == (
-        7,
-        "stat::number_of_executed_units: 7\nbroken\n",
-    )
+    done = fuzz("fuzz-wrong", tmp_path / "work", [], native=tmp_path)
+    assert done == (7, 0, 0, 0, "stat::number_of_executed_units: 7\nbroken\n")
+
+
+def test_executions_add_up(tmp_path: Path) -> None:
+    assert [add_up(tmp_path, "header", n) for n in (10, 0, 5)] == [10, 10, 15]
+    assert add_up(tmp_path, "name", 1) == 1
