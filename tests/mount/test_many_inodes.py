@@ -1,0 +1,141 @@
+"""More inodes in the kernel's memory than anybody uses, and a kernel that wants its memory back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.mount.support import PATIENCE, Mount, mounted, run
+from tests.mount.users import PYTHON
+
+PLAIN = ("-o", "ecryptfs_enable_filename_crypto=n")
+IN_ONE = 1000
+"""Files of a directory."""
+MEMORY = 400
+"""Octets of the daemon for an inode: a record of the lane's, its name, and places in two tables."""
+LEFT = 100
+"""What an inode may still take after the kernel has forgotten it: a heap that others have pieces of."""
+DIRECTORIES = 300
+"""Descriptors of directories that a daemon keeps for a while, at most."""
+LITTLE = 12 << 20
+"""Octets in which an interpreter has room, and 10,000 inodes at most beside it."""
+
+LOOK = """
+import os, sys
+for directory in os.scandir(sys.argv[1]):
+    for n, entry in enumerate(os.scandir(directory)):
+        assert os.lstat(entry).st_size == 0
+"""
+
+
+def make(lower: Path, directories: int) -> None:
+    """Empty files, which are valid and cost no room, made below."""
+    for n in range(directories):
+        (lower / f"directory {n}").mkdir(parents=True)
+        for m in range(IN_ONE):
+            os.mknod(lower / f"directory {n}/file {n} {m}")
+
+
+def inodes(mount: Mount) -> int:
+    """How many the kernel refers to."""
+    return int(json.loads(run("status", "--json", mount.path).stdout)["inodes"])
+
+
+def descriptors(mount: Mount) -> int:
+    return len(os.listdir(f"/proc/{mount.pid}/fd"))
+
+
+def memory(mount: Mount) -> int:
+    """Octets of the daemon that are its own."""
+    lines = Path(f"/proc/{mount.pid}/status").read_text().splitlines()
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
+
+
+def look_at_all(mount: Mount, *beginning: str | Path) -> None:
+    subprocess.run([*beginning, PYTHON, "-I", "-S", "-c", LOOK, mount.path], check=True)
+
+
+def drop_caches() -> None:
+    Path("/proc/sys/vm/drop_caches").write_text("2")
+
+
+def forgotten(mount: Mount) -> None:
+    """Wait until the kernel refers to nothing but the root."""
+    deadline = time.monotonic() + PATIENCE
+    while inodes(mount) > 1:
+        assert time.monotonic() < deadline, inodes(mount)
+        drop_caches()
+        time.sleep(0.1)
+
+
+@pytest.fixture(params=[20, pytest.param(1000, marks=pytest.mark.full)], ids=["20,000", "1,000,000"])
+def directories(request: pytest.FixtureRequest) -> int:
+    return int(request.param)
+
+
+def test_inodes_in_memory(tmp_path: Path, directories: int) -> None:
+    """What they cost, and that it comes back, as do the files."""
+    make(tmp_path / "lower", directories)
+    with mounted(tmp_path / "lower", *PLAIN) as mount:
+        (mount.path / "directory 0/file 0 0").stat()
+        forgotten(mount)
+        before, open_before = memory(mount), descriptors(mount)
+        look_at_all(mount)
+        number = inodes(mount)
+        taken = (memory(mount) - before) / number
+        print(f"{number:,} inodes of {taken:.0f} octets")
+        assert number == directories * (IN_ONE + 1) + 1
+        assert taken < MEMORY
+        assert descriptors(mount) <= open_before + DIRECTORIES
+        forgotten(mount)
+        assert descriptors(mount) == open_before
+        assert (memory(mount) - before) / number < LEFT
+        look_at_all(mount)
+        assert inodes(mount) == number
+
+
+@contextmanager
+def little_memory(octets: int) -> Iterator[Path]:
+    """A control group whose memory, inodes included, is limited: where to write who is in it."""
+    place, limit = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+    if not place.exists():
+        place, limit = Path("/sys/fs/cgroup"), "memory.max"
+        (place / "cgroup.subtree_control").write_text("+memory")
+    group = place / f"fusecrypt-test-{os.getpid()}"
+    group.mkdir()
+    try:
+        (group / limit).write_text(str(octets))
+        yield group / "cgroup.procs"
+    finally:
+        group.rmdir()
+
+
+def test_somebody_with_little_memory(tmp_path: Path, directories: int) -> None:
+    """The kernel forgets inodes while it looks up others: all are found, and few are kept."""
+    make(tmp_path / "lower", directories)
+    with mounted(tmp_path / "lower", *PLAIN) as mount, little_memory(LITTLE) as group:
+        seen: list[int] = []
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(0.05):
+                seen.append(inodes(mount))
+
+        watching = threading.Thread(target=watch)
+        watching.start()
+        try:
+            look_at_all(mount, "sh", "-c", 'echo $$ >"$0" && exec "$@"', group)
+        finally:
+            ended.set()
+            watching.join()
+        print(f"at most {max(seen):,} inodes at once, {inodes(mount):,} in the end")
+        assert max(seen) < directories * IN_ONE * 0.8
+        forgotten(mount)
