@@ -21,6 +21,8 @@ LEVELS = ("unit", "tree", "ops", "mount", "reliability", "tpm", "kernel")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--full", action="store_true", help="also run what takes long (marker: full)")
+    text = "how long those go on that may go on for as long as one likes (10)"
+    parser.addoption("--minutes", type=float, default=10.0, help=text)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.mount.support import PATIENCE, Mount, mounted, run
+from tests.mount.inodes import descriptors, forgotten, inodes, memory
+from tests.mount.support import Mount, mounted
 from tests.mount.users import PYTHON
 
 PLAIN = ("-o", "ecryptfs_enable_filename_crypto=n")
@@ -44,36 +43,8 @@ def make(lower: Path, directories: int) -> None:
             os.mknod(lower / f"directory {n}/file {n} {m}")
 
 
-def inodes(mount: Mount) -> int:
-    """How many the kernel refers to."""
-    return int(json.loads(run("status", "--json", mount.path).stdout)["inodes"])
-
-
-def descriptors(mount: Mount) -> int:
-    return len(os.listdir(f"/proc/{mount.pid}/fd"))
-
-
-def memory(mount: Mount) -> int:
-    """Octets of the daemon that are its own."""
-    lines = Path(f"/proc/{mount.pid}/status").read_text().splitlines()
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
-
-
 def look_at_all(mount: Mount, *beginning: str | Path) -> None:
     subprocess.run([*beginning, PYTHON, "-I", "-S", "-c", LOOK, mount.path], check=True)
-
-
-def drop_caches() -> None:
-    Path("/proc/sys/vm/drop_caches").write_text("2")
-
-
-def forgotten(mount: Mount) -> None:
-    """Wait until the kernel refers to nothing but the root."""
-    deadline = time.monotonic() + PATIENCE
-    while inodes(mount) > 1:
-        assert time.monotonic() < deadline, inodes(mount)
-        drop_caches()
-        time.sleep(0.1)
 
 
 @pytest.fixture(params=[20, pytest.param(1000, marks=pytest.mark.full)], ids=["20,000", "1,000,000"])
