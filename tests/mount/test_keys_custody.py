@@ -165,6 +165,18 @@ def dumpable(pid: int) -> bytes:
     return b"".join(parts)
 
 
+def memory_of(pid: int) -> Iterator[tuple[Region, bytes]]:
+    """All that root can read; not even root reads what memfd_secret() gave."""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
+        for region in mappings(pid):
+            if "rd" in region.flags and "io" not in region.flags:
+                memory.seek(region.start)
+                try:
+                    yield region, memory.read(region.end - region.start)
+                except OSError:
+                    continue
+
+
 def shown(pid: int) -> bytes:
     """Arguments and environment of a process."""
     return b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
@@ -262,6 +274,9 @@ def test_a_daemons_memory_and_log(place: Place, tmp_path: Path) -> None:
         absent(place.secrets, "a core dump", memory)
         absent(place.secrets, "the arguments or the environment", shown(mount.pid))
         absent(place.secrets, "the log", mount.log.read_bytes())
+        opening = {name: value for name, value in place.secrets.items() if not name.startswith("beginning")}
+        for region, data in memory_of(mount.pid):  # in locked pages neither
+            absent(opening, str(region), data)
         assert SOFTWARE in mount.messages
 
 

@@ -15,24 +15,12 @@ from fusecrypt.native import Cipher
 from fusecrypt.ondisk.extents import EXTENT
 from fusecrypt.ondisk.header import READ_SIZE, parse_header
 from tests.mount.support import PATIENCE, Mount, mounted
-from tests.mount.test_keys_custody import Region, mappings
+from tests.mount.test_keys_custody import Region, memory_of
 from tests.unit.keys.secrets import octets, secret
 
 PASSPHRASE = b"mQ7 words that stand nowhere else"
 TEXT = b"something"
 CIPHERS = {"aes": 16, "twofish": 32, "cast6": 32, "blowfish": 16}
-
-
-def memory_of(pid: int) -> Iterator[tuple[Region, bytes]]:
-    """All that root can read; not even root reads what memfd_secret() gave."""
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
-        for region in mappings(pid):
-            if "rd" in region.flags and "io" not in region.flags:
-                memory.seek(region.start)
-                try:
-                    yield region, memory.read(region.end - region.start)
-                except OSError:
-                    continue
 
 
 def places_of(pid: int, word: bytes) -> list[Region]:

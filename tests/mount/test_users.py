@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests import golden, manifest
-from tests.mount.support import Mount, fails, is_mounted, mounted, run
+from tests.mount.support import Mount, fails, is_mounted, mounted, outcome, run
 from tests.mount.users import PYTHON, User, program_for_others
 
 ALICE = User(1000, 1000, (1000, 5000))
@@ -301,6 +301,23 @@ def test_own_mount(own: Mount) -> None:
         ALICE.does("os.listdir('.')", up)
     fails(errno.EACCES, os.listdir, up)  # not even root
     assert {path.stat().st_uid for path in own.lower.iterdir()} == {NOBODY.uid}
+
+
+ATTACH = "__import__('ctypes').CDLL(None, use_errno=True).ptrace(16, {}, None, None)"
+"""PTRACE_ATTACH to a process: 0, or -1."""
+
+
+def test_own_processes_cannot_look_into_the_daemon(own: Mount) -> None:
+    """Nor trace it, as they could any other of the same user."""
+    with subprocess.Popen(["sleep", "60"], **NOBODY.ids) as other:
+        for pid, allowed in ((other.pid, True), (own.pid, False)):
+            for name in ("mem", "environ", "maps"):
+                opened = outcome(
+                    NOBODY.does, f"os.close(os.open('/proc/{pid}/{name}', os.O_RDONLY))", own.path
+                )
+                assert opened == ("done" if allowed else "EACCES"), name
+            assert (NOBODY.does(ATTACH.format(pid), own.path) == 0) is allowed
+        other.kill()
 
 
 def test_own_mount_cannot_write_what_it_may_not_read(own: Mount) -> None:
