@@ -76,7 +76,10 @@ def in_utils_form(line: Secret) -> Secret:
 def check_length(secret: Secret) -> Secret:
     """Refuse what eCryptfs cannot take before spending time on it. Raises SecretError."""
     if len(secret) > MAX_PASSPHRASE:
-        raise SecretError(f"the passphrase has {len(secret)} octets; eCryptfs takes at most {MAX_PASSPHRASE}")
+        raise SecretError(
+            f"the passphrase has {len(secret)} octets; eCryptfs takes at most {MAX_PASSPHRASE}",
+            "a recovery key opens its key-slot file only: name that with --keyslots FILE",
+        )
     return secret
 
 

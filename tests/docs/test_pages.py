@@ -45,6 +45,24 @@ def volume(home: Path) -> None:
     TREE.unpack(home / "volume1/@Photos@")
 
 
+def tree_with_slots(home: Path) -> None:
+    """A tree with a file in it, and with key slots."""
+    (home / "cipher").mkdir()
+    (home / "clear").mkdir()
+    (home / "pass").write_text("a long one\n")
+    (home / "note").write_text("for my eyes only\n")
+    follow(
+        """
+fusecrypt mount --passfile ~/pass ~/cipher ~/clear
+mv ~/note ~/clear/note.txt
+fusecrypt umount ~/clear
+fusecrypt key create ~/cipher --keyslots ~/cipher.keyslots --passfile ~/pass --recovery-file ~/recovery.txt
+""",
+        [],
+        home,
+    )
+
+
 PAGES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]], list[str]]] = {
     "getting-started.md": (
         nothing,
@@ -60,6 +78,20 @@ PAGES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]], list[str]]
             ("mount passphrase: ", MOUNT_PASSPHRASE),
         ],
         ["opened with", "hello.txt"],
+    ),
+    "backups.md": (
+        tree_with_slots,
+        [("passphrase or recovery key: ", "a long one")] * 7
+        + [
+            ("new mount passphrase: ", "another long one"),
+            ("new mount passphrase again: ", "another long one"),
+        ],
+        ["1 good", "all as listed", "note.txt"],
+    ),
+    "troubleshooting.md": (
+        tree_with_slots,
+        [],
+        ["FUSE device", "the mount passphrase", "1 objects"],
     ),
     "nas.md": (volume, [("mount passphrase: ", MOUNT_PASSPHRASE)] * 2, ["@Photos@: ", "hello.txt"]),
 }

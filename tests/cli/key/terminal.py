@@ -25,7 +25,7 @@ def talk(
             shown = seen = ""
             for prompt, answer in answers:
                 while prompt not in seen:
-                    more = _read(ours)
+                    more = _read(ours, shown)
                     assert more, f"no {prompt!r} in {shown!r}"
                     shown += more
                     seen += more
@@ -33,16 +33,16 @@ def talk(
                 # The prompt is written just before echo is turned off; what comes too early would be lost.
                 time.sleep(0.1)
                 os.write(ours, answer.encode() + b"\n")
-            while more := _read(ours):
+            while more := _read(ours, shown):
                 shown += more
             return process.wait(PATIENCE), shown
         finally:
             os.close(ours)  # before the wait for the process: one that still asks is hung up on
 
 
-def _read(fd: int) -> str:
+def _read(fd: int, shown: str) -> str:
     """What the terminal shows next; empty at its end."""
-    assert select.select([fd], [], [], PATIENCE)[0], "the command says nothing more"
+    assert select.select([fd], [], [], PATIENCE)[0], f"nothing more after {shown!r}"
     try:
         return os.read(fd, 4096).decode(errors="replace")
     except OSError:
