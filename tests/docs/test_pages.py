@@ -45,22 +45,20 @@ def volume(home: Path) -> None:
     TREE.unpack(home / "volume1/@Photos@")
 
 
-def tree_with_slots(home: Path) -> None:
-    """A tree with a file in it, and with key slots."""
+def tree_with_file(home: Path) -> None:
+    """A tree with a file in it."""
     (home / "cipher").mkdir()
     (home / "clear").mkdir()
     (home / "pass").write_text("a long one\n")
-    (home / "note").write_text("for my eyes only\n")
-    follow(
-        """
-fusecrypt mount --passfile ~/pass ~/cipher ~/clear
-mv ~/note ~/clear/note.txt
-fusecrypt umount ~/clear
-fusecrypt key create ~/cipher --keyslots ~/cipher.keyslots --passfile ~/pass --recovery-file ~/recovery.txt
-""",
-        [],
-        home,
-    )
+    mount = "fusecrypt mount --passfile ~/pass ~/cipher ~/clear\n"
+    follow(f"{mount}echo for my eyes only > ~/clear/note.txt\nfusecrypt umount ~/clear", [], home)
+
+
+def tree_with_slots(home: Path) -> None:
+    """The same, with key slots."""
+    tree_with_file(home)
+    files = "--keyslots ~/cipher.keyslots --passfile ~/pass --recovery-file ~/recovery.txt"
+    follow(f"fusecrypt key create ~/cipher {files}", [], home)
 
 
 PAGES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]], list[str]]] = {

@@ -10,18 +10,11 @@ from fusecrypt.keys.payload import encode_payload
 from tests import golden
 from tests.docs.reader import DOCS, blocks, follow
 from tests.docs.reader import home as home
+from tests.docs.test_pages import tree_with_slots
 from tests.kernel.guest import Guest
 from tests.unit.keys.secrets import octets
 
 PAGE = "kernel.md"
-BEFORE = """
-mkdir ~/cipher ~/clear
-echo "a long one" > ~/pass
-fusecrypt mount --passfile ~/pass ~/cipher ~/clear
-echo "for my eyes only" > ~/clear/note.txt
-fusecrypt umount ~/clear
-fusecrypt key create ~/cipher --keyslots ~/cipher.keyslots --passfile ~/pass --recovery-file ~/recovery
-"""
 SECRET = [("passphrase or recovery key: ", "a long one")]
 _SCRIPT = """
 import os, subprocess
@@ -37,7 +30,7 @@ guest_lib.pack("/scratch/cipher", "/share/page-back.tar")
 
 
 def test_page(guest: Guest, home: Path) -> None:
-    follow(BEFORE, [], home)
+    tree_with_slots(home)
     identify, load, (where, in_kernel), unload, back = blocks(PAGE)
     assert where == "kernel"
     assert files_and_names(follow(identify[1], [], home)) == files_and_names((DOCS / PAGE).read_text())
