@@ -24,7 +24,11 @@ class Contents:
         self._data_offset = found.data_offset if found else 0
 
     def span(self, start: int, end: int) -> tuple[int, int]:
-        """The lower range of whole extents that holds an upper one."""
+        """The lower range of whole extents that holds an upper one, as far as the file goes."""
+        low, high = self._whole(start, end)
+        return min(low, self.lower.size), min(high, self.lower.size)
+
+    def _whole(self, start: int, end: int) -> tuple[int, int]:
         if self._found is None:
             return start, end
         first, last = start // EXTENT, -(-end // EXTENT)
@@ -35,7 +39,7 @@ class Contents:
 
         The FEK is there only for the time of the call.
         """
-        low, high = self.span(start, end)
+        low, high = self._whole(start, end)
         if len(octets) != high - low:
             raise OSError(errno.EIO, "the lower file is cut short")
         if self._found is None:

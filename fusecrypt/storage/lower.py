@@ -99,11 +99,17 @@ class LowerStore:
         return True
 
     def read(self, ranges: Iterable[tuple[str, int, int]]) -> Iterator[bytes | OSError]:
-        """Octets of lower files, each fewer where the file ends before; at once where the file system can."""
+        """Octets of lower files, each fewer where the file ends before; at once where the file system can.
+
+        A range begins within its file, or is empty: object stores have no others.
+        """
         if not self.ranged:
             return (self._read_open(*each) for each in ranges)
-        columns = [list(column) for column in zip(*ranges, strict=True)] or [[], [], []]
-        return map(_octets, self.fs.cat_ranges(*columns, on_error="return"))
+        wanted = list(ranges)
+        filled = [(path, start, end) for path, start, end in wanted if start < end]
+        columns = [list(column) for column in zip(*filled, strict=True)] or [[], [], []]
+        found = iter(self.fs.cat_ranges(*columns, on_error="return"))
+        return (_octets(next(found)) if start < end else b"" for _, start, end in wanted)
 
     def _read_open(self, path: str, start: int, end: int) -> bytes | OSError:
         try:

@@ -1,8 +1,9 @@
-"""An SFTP server of this process, and clean file systems."""
+"""An SFTP and an S3 server of this process, and clean file systems."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import asyncssh
 import fsspec.asyn
 import pytest
+from moto.server import ThreadedMotoServer
+from s3fs import S3FileSystem
 from sshfs import SSHFileSystem
 
 from fusecrypt.storage.filesystem import EcryptfsFileSystem
@@ -61,6 +64,30 @@ def sftp(tmp_path: Path) -> Iterator[SSHFileSystem]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+@pytest.fixture(scope="module")
+def _s3_server() -> Iterator[str]:
+    """Where it listens."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server.start()
+    try:
+        yield "http://{}:{}".format(*server.get_host_and_port())
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def s3(_s3_server: str) -> Iterator[S3FileSystem]:
+    """A client of a server with an empty bucket ``bucket``."""
+    fs = S3FileSystem(key="any", secret="any", endpoint_url=_s3_server, skip_instance_cache=True)
+    fs.mkdir("bucket")
+    try:
+        yield fs
+    finally:
+        fs.rm("bucket", recursive=True)
+        S3FileSystem.close_session(fs.loop, fs.s3)
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,13 @@ import base64
 import errno
 import hashlib
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import fsspec
+from fsspec import AbstractFileSystem
 
 from fusecrypt.storage.filesystem import EcryptfsFileSystem
 from tests.golden import GoldenTree
@@ -85,6 +87,22 @@ def to_memory(lower: Path, root: str) -> None:
             memory.mkdir(target)
         else:
             memory.pipe_file(target, path.read_bytes())
+
+
+def to_objects(lower: Path, bucket: AbstractFileSystem, root: str, markers: bool) -> None:
+    """The same into a bucket; ``markers``: with the empty objects that stand for directories there."""
+    for path, target in _objects(lower, root):
+        if not path.is_dir():
+            bucket.pipe_file(target, path.read_bytes())
+        elif markers:
+            bucket.pipe_file(f"{target}/", b"")
+
+
+def to_tar(lower: Path, archive: Path) -> None:
+    """The same into a tar, with directories, below ``tree``."""
+    with tarfile.open(archive, "w") as file:
+        for path, target in _objects(lower, "tree"):
+            file.add(path, target, recursive=False)
 
 
 def to_zip(lower: Path, archive: Path) -> None:

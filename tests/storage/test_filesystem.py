@@ -12,6 +12,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from s3fs import S3FileSystem
 
 from fusecrypt.errors import KeyNotFoundError, NotEcryptfsError, SecretError
 from fusecrypt.storage.filesystem import EcryptfsFileSystem
@@ -120,6 +121,22 @@ def test_damage_is_an_error_that_names_the_file(lower: Callable[[str], str], key
         assert caught.value.errno == errno.EIO
     assert fs.cat_file("deep/file", 0, 4096) == DATA[:4096]  # what is whole of a file that was cut
     assert {each["name"] for each in fs.ls("deep")} == {"deep/file", "deep/nothing"}
+
+
+def test_a_cut_file_in_object_storage(
+    lower: Callable[[str], str], keys: dict[str, Any], s3: S3FileSystem
+) -> None:
+    memory = fsspec.filesystem("memory")
+    for path in memory.find("/tree"):
+        s3.pipe_file(f"bucket{path}", memory.cat_file(path))
+    place = f"bucket{lower('deep/file')}"
+    s3.pipe_file(place, s3.cat_file(place)[: 8192 + 4096])
+    fs = EcryptfsFileSystem(fs=s3, root="bucket/tree", **keys)
+    assert fs.cat_file("deep/file", 0, 4096) == DATA[:4096]
+    for start, end in ((0, 4097), (4096, None), (9000, 9001)):  # the store has no octet of the last ones
+        with pytest.raises(OSError, match="cut short") as caught:
+            fs.cat_file("deep/file", start, end)
+        assert (caught.value.errno, caught.value.filename) == (errno.EIO, "deep/file")
 
 
 def test_names_of_others_are_left_out_and_logged_once(

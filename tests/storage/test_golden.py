@@ -7,6 +7,7 @@ from pathlib import Path
 import fsspec
 import pytest
 from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from s3fs import S3FileSystem
 from sshfs import SSHFileSystem
 
 from fusecrypt.ondisk.names import PREFIX
@@ -14,7 +15,7 @@ from fusecrypt.storage.filesystem import EcryptfsFileSystem
 from tests import golden
 from tests.golden import GoldenTree
 from tests.manifest import diff
-from tests.storage.support import arguments, below, expected, shown, to_memory, to_zip
+from tests.storage.support import arguments, below, expected, shown, to_memory, to_objects, to_tar, to_zip
 from tests.watch import ExpectedLog
 
 IN_XATTR = "ecryptfs_xattr_metadata"
@@ -46,6 +47,27 @@ def test_in_a_zip_in_memory_by_url(tree: GoldenTree, tmp_path: Path) -> None:
     fs, path = fsspec.url_to_fs(url, ecryptfs=arguments(tree, tmp_path / "keys"))
     assert path == ""
     assert diff(expected(tree), shown(fs)) == []
+
+
+@pytest.mark.parametrize("tree", FEW, ids=lambda tree: tree.name)
+def test_in_a_tar(tree: GoldenTree, tmp_path: Path) -> None:
+    to_tar(tree.unpack(tmp_path / "lower"), tmp_path / "tree.tar")
+    url = f"ecryptfs://::tar://tree::file://{tmp_path}/tree.tar"
+    fs, _ = fsspec.url_to_fs(url, ecryptfs=arguments(tree, tmp_path / "keys"))
+    assert diff(expected(tree), shown(fs)) == []
+
+
+@pytest.mark.parametrize("markers", [True, False], ids=["directories-marked", "files-alone"])
+@pytest.mark.parametrize("tree", FEW, ids=lambda tree: tree.name)
+def test_in_object_storage(tree: GoldenTree, markers: bool, tmp_path: Path, s3: S3FileSystem) -> None:
+    to_objects(tree.unpack(tmp_path / "lower"), s3, "bucket/backup/tree", markers)
+    fs = EcryptfsFileSystem(fs=s3, root="bucket/backup/tree", **arguments(tree, tmp_path / "keys"))
+    assert fs.store.ranged
+    wanted = expected(tree)
+    if not markers:  # then nothing tells of a directory but what is in it
+        leading = {str(above) for each in wanted if "size" in each for above in Path(each["path"]).parents}
+        wanted = [each for each in wanted if each["type"] == "file" or each["path"] in leading]
+    assert diff(wanted, shown(fs)) == []
 
 
 @pytest.mark.parametrize("tree", FEW, ids=lambda tree: tree.name)

@@ -7,9 +7,13 @@ from pathlib import Path
 import dask
 import dask.dataframe
 import pandas
+import pyarrow.compute
+import pyarrow.dataset
 import pytest
+from s3fs import S3FileSystem
 
-from tests.storage.support import to_memory
+from fusecrypt.storage.filesystem import EcryptfsFileSystem
+from tests.storage.support import to_memory, to_objects
 from tests.tree.support import User, opened, policy
 
 ROWS = 20_000
@@ -35,6 +39,23 @@ def test_pandas_reads_parquet(place: str, options: dict[str, object], tmp_path: 
     url = f"ecryptfs://table/part.0.parquet::{place.format(tmp_path)}"
     found = pandas.read_parquet(url, storage_options=options, columns=["square"])
     assert found["square"].equals(FRAME["square"][: ROWS // 2])
+
+
+def test_pandas_reads_parquet_in_object_storage(
+    options: dict[str, object], tmp_path: Path, s3: S3FileSystem
+) -> None:
+    to_objects(tmp_path / "lower", s3, "bucket/tree", markers=False)
+    given = {**options, "s3": {"key": "any", "secret": "any", "endpoint_url": s3.endpoint_url}}
+    url = "ecryptfs://table/part.0.parquet::s3://bucket/tree"
+    found = pandas.read_parquet(url, storage_options=given, columns=["square"])
+    assert found["square"].equals(FRAME["square"][: ROWS // 2])
+
+
+def test_pyarrow_reads_a_dataset(options: dict[str, object], tmp_path: Path) -> None:
+    fs = EcryptfsFileSystem(str(tmp_path / "lower"), passfile=str(tmp_path / "pass"))
+    found = pyarrow.dataset.dataset("table", filesystem=fs, format="parquet")
+    last = found.to_table(filter=pyarrow.compute.field("number") >= ROWS - 10)
+    assert last["square"].to_pylist() == FRAME["square"][-10:].tolist()
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # of Dask's
