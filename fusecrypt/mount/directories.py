@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 import pyfuse3
+import trio
 
 from fusecrypt.mount.handles import DirectoryHandle
 from fusecrypt.mount.replies import async_handler, dot, handler
 from fusecrypt.mount.requests import Requests
 from fusecrypt.tree import changes
+
+_PAUSE = 0.02
+_LOOKS = 50
+"""A second, for files that were removed to be closed below."""
 
 
 class DirectoryRequests(Requests):
@@ -51,9 +57,18 @@ class DirectoryRequests(Requests):
     def unlink(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
         changes.unlink(self.tree, self._node(parent), name)
 
-    @handler
-    def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
-        changes.remove_directory(self.tree, self._node(parent), name)
+    @async_handler
+    async def rmdir(self, parent: int, name: bytes, ctx: pyfuse3.RequestContext) -> None:
+        for _ in range(_LOOKS):
+            try:
+                return changes.remove_directory(self.tree, self._node(parent), name)
+            except OSError as error:
+                held = error.errno == errno.ENOTEMPTY
+                if not held or not changes.holds_removed(self.tree, self._node(parent), name):
+                    raise
+            self.before_waiting()
+            await trio.sleep(_PAUSE)  # the kernel is about to have us forget what it has removed from there
+        return changes.remove_directory(self.tree, self._node(parent), name)
 
     @handler
     def rename(

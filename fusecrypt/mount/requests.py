@@ -35,7 +35,7 @@ class Requests(pyfuse3.Operations):
         ``remote``: the lower file system is slow, and may report a failed write only at close.
         Without ``writeback`` the kernel takes size and times from below, which others may write too.
 
-        ``before_waiting`` is called by a request that goes to a thread.
+        ``before_waiting`` is called by a request that goes to a thread, or waits for others.
         """
         super().__init__()
         self.before_waiting: Callable[[], None] = lambda: None

@@ -13,6 +13,7 @@ from fusecrypt.tree.nodes import Node, stale
 from fusecrypt.tree.tree import Seen, Tree, by_descriptor
 
 RENAME_EXCHANGE = 2
+_REMOVED = (".nfs", ".fuse_hidden")
 
 Owner = tuple[int, int]
 """User and group of a new object, for callers that act for others."""
@@ -139,6 +140,19 @@ def unlink(tree: Tree, parent: Node, name: bytes) -> None:
 def remove_directory(tree: Tree, parent: Node, name: bytes) -> None:
     """rmdir. Raises OSError."""
     _remove(tree, parent, name, directory=True)
+
+
+def holds_removed(tree: Tree, parent: Node, name: bytes) -> bool:
+    """Whether a directory holds nothing but files that were removed while they were open. Raises OSError.
+
+    NFS and libfuse keep them there, under names of their own, until they are closed.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(tree.codec.encode(name), flags, dir_fd=tree.directories.fd(parent))
+    try:
+        return all(each.startswith(_REMOVED) for each in os.listdir(fd))
+    finally:
+        os.close(fd)
 
 
 def _remove(tree: Tree, parent: Node, name: bytes, directory: bool) -> None:
