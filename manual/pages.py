@@ -80,8 +80,8 @@ def _name(context: click.Context) -> str:
 
 
 def _short(context: click.Context) -> str:
-    """The first sentence of the help text, whole."""
-    first = inspect.cleandoc(context.command.help or "").partition("\n\n")[0]
+    """What a list of commands says of it; or the first paragraph of the help text, whole."""
+    first = context.command.short_help or inspect.cleandoc(context.command.help or "").partition("\n\n")[0]
     return " ".join(first.split()).removesuffix(".")
 
 

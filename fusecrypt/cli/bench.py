@@ -42,7 +42,7 @@ _WIDTH = 110
 """Columns of a table that does not go to a terminal."""
 
 
-@click.command()
+@click.command(short_help="Measure encryption and a mount on this machine.")
 @click.argument("directory", type=click.Path(readable=False), required=False, metavar="[DIR]")
 @click.option("--full", "scale", flag_value="full", help="Larger files, five rounds: takes much longer.")
 @click.option("--tiny", "scale", flag_value="tiny", help="Only shows that it works; measures nothing.")

@@ -14,7 +14,7 @@ from fusecrypt.offline.show import pieces
 from fusecrypt.sources.given import KeyOptions
 
 
-@click.command()
+@click.command(short_help="Write files of a tree to standard output.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=bytes), metavar="PATH...")
 @key_options

@@ -35,7 +35,7 @@ from fusecrypt.tree.survey import Walk
 from fusecrypt.tree.tree import Tree
 
 
-@click.command()
+@click.command(short_help="Look for damage in all of a tree, and mend what can be.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.option("--no-key", is_flag=True, help="Look as far as that goes without a key.")
 @click.option("--all", "every", is_flag=True, help="Print good objects too.")

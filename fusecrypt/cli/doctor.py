@@ -12,7 +12,7 @@ from fusecrypt.cli.slot_options import tcti_option
 from fusecrypt.escape import escaped
 
 
-@click.command()
+@click.command(short_help="Say what mounting lacks on this system, and how to mend it.")
 @tcti_option
 @json_option
 def doctor(tcti: str | None, as_json: bool) -> int:

@@ -17,7 +17,7 @@ from fusecrypt.offline.rules import Rules
 from fusecrypt.sources.given import KeyOptions
 
 
-@click.command()
+@click.command(short_help="Copy a tree out, decrypted; begun again it goes on.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.argument("destination", type=click.Path(path_type=Path), metavar="DEST|-")
 @copy_options

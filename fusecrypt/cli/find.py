@@ -13,7 +13,7 @@ from fusecrypt.offline.show import lower_path, upper_path
 from fusecrypt.sources.given import KeyOptions
 
 
-@click.command()
+@click.command(short_help="Find the lower file of a file, or the file of a lower one.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=bytes), metavar="PATH...")
 @click.option("-u", "--upper", is_flag=True, help="PATH is a lower path: print what it is called above.")

@@ -18,7 +18,7 @@ from fusecrypt.tree.survey import Survey
 _OTHER = 4
 
 
-@click.command("identify")
+@click.command("identify", short_help="Say what is encrypted in a place, and what opens it.")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
 @json_option
 def identify_(paths: Sequence[Path], as_json: bool) -> int:

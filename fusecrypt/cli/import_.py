@@ -18,7 +18,7 @@ from fusecrypt.offline.rules import Rules
 from fusecrypt.sources.given import KeyOptions
 
 
-@click.command("import")
+@click.command("import", short_help="Copy a directory into a tree.")
 @click.argument("source", type=click.Path(path_type=Path), metavar="SRC")
 @click.argument("lower", type=click.Path(path_type=Path))
 @copy_options

@@ -10,11 +10,15 @@ import click
 
 
 class LazyGroup(click.Group):
-    """A group made from a table: the name of each command, and its place as ``module:attribute``."""
+    """A group made from tables: the name of each command, and its place as ``module:attribute``.
 
-    def __init__(self, *arguments: Any, places: Mapping[str, str], **named: Any) -> None:
+    The help text shows each table under its title.
+    """
+
+    def __init__(self, *arguments: Any, places: Mapping[str, Mapping[str, str]], **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._places = places
+        self._sections = places
+        self._places = {name: place for section in places.values() for name, place in section.items()}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the table."""
@@ -28,3 +32,18 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The sections of the help text, with their texts below one another."""
+        width = max(map(len, self._places))
+        for title, names in self._sections.items():
+            commands = {name: self.get_command(ctx, name) for name in names}
+            with formatter.section(title):
+                limit = formatter.width - width - 6
+                formatter.write_dl(
+                    [
+                        (name.ljust(width), each.get_short_help_str(limit))
+                        for name, each in commands.items()
+                        if each
+                    ]
+                )

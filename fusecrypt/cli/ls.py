@@ -40,7 +40,7 @@ class Row(NamedTuple):
     target: bytes | None = None
 
 
-@click.command()
+@click.command(short_help="List a directory of a tree.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, type=click.Path(path_type=bytes), metavar="[PATH]...")
 @click.option("-l", "--long", is_flag=True, help="Mode, links, owner, group, size and time too.")

@@ -15,24 +15,34 @@ from fusecrypt.errors import FusecryptError
 from fusecrypt.sources.person import introduce
 
 _COMMANDS = {
-    "mount": "fusecrypt.cli.mount:mount",
-    "umount": "fusecrypt.cli.umount:umount",
-    "status": "fusecrypt.cli.status:status",
-    "doctor": "fusecrypt.cli.doctor:doctor",
-    "identify": "fusecrypt.cli.identify:identify_",
-    "recover": "fusecrypt.cli.recover:recover",
-    "ls": "fusecrypt.cli.ls:ls",
-    "cat": "fusecrypt.cli.cat:cat",
-    "stat": "fusecrypt.cli.stat:stat",
-    "find": "fusecrypt.cli.find:find",
-    "name": "fusecrypt.cli.name:name",
-    "export": "fusecrypt.cli.export:export",
-    "import": "fusecrypt.cli.import_:import_",
-    "check": "fusecrypt.cli.check:check",
-    "manifest": "fusecrypt.cli.manifest:manifest",
-    "rekey": "fusecrypt.cli.rekey:rekey",
-    "key": "fusecrypt.cli.key:key",
-    "bench": "fusecrypt.cli.bench:bench",
+    "Mount": {
+        "mount": "fusecrypt.cli.mount:mount",
+        "umount": "fusecrypt.cli.umount:umount",
+        "status": "fusecrypt.cli.status:status",
+        "doctor": "fusecrypt.cli.doctor:doctor",
+    },
+    "Look without mounting": {
+        "identify": "fusecrypt.cli.identify:identify_",
+        "recover": "fusecrypt.cli.recover:recover",
+        "ls": "fusecrypt.cli.ls:ls",
+        "cat": "fusecrypt.cli.cat:cat",
+        "stat": "fusecrypt.cli.stat:stat",
+        "find": "fusecrypt.cli.find:find",
+        "name": "fusecrypt.cli.name:name",
+    },
+    "Copy without mounting": {
+        "export": "fusecrypt.cli.export:export",
+        "import": "fusecrypt.cli.import_:import_",
+    },
+    "Care": {
+        "check": "fusecrypt.cli.check:check",
+        "manifest": "fusecrypt.cli.manifest:manifest",
+        "rekey": "fusecrypt.cli.rekey:rekey",
+        "key": "fusecrypt.cli.key:key",
+    },
+    "Measure": {
+        "bench": "fusecrypt.cli.bench:bench",
+    },
 }
 
 
@@ -47,6 +57,7 @@ def fusecrypt() -> None:
     fusecrypt umount ~/Private               and unmount it
     fusecrypt export ~/.Private ~/copy       copy it, decrypted, without a mount
     fusecrypt doctor                         what mounting needs of this system, and how to get it
+    fusecrypt COMMAND --help                 more of each command
 
     Exit statuses: 0 done; 1 failed; 2 wrong command line; 3 no key fits; 4 no eCryptfs data, or damaged;
     5 this system lacks something.

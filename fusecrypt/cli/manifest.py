@@ -25,7 +25,7 @@ from fusecrypt.sources.given import KeyOptions
 from fusecrypt.tree.tree import Tree
 
 
-@click.group()
+@click.group(short_help="Keep a list that shows later what has changed.")
 def manifest() -> None:
     """Keep a list of what a tree holds, outside the tree, to find whatever changes in it.
 
@@ -38,7 +38,7 @@ def manifest() -> None:
     """
 
 
-@manifest.command()
+@manifest.command(short_help="List what a tree holds.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--sign", type=click.Path(path_type=Path), metavar="KEY", help="Private Ed25519 key, PEM.")
@@ -68,7 +68,7 @@ def create(lower: Path, file: Path, sign: Path | None, force: bool, keys: KeyOpt
     return failures.status
 
 
-@manifest.command()
+@manifest.command(short_help="Compare a tree with its list.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--verify-key", type=click.Path(path_type=Path), metavar="KEY", help="Public Ed25519 key, PEM.")

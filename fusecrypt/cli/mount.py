@@ -30,7 +30,7 @@ from fusecrypt.tree.survey import Walk
 _CAP_DAC_OVERRIDE = 1 << 1
 
 
-@click.command()
+@click.command(short_help="Show a tree, decrypted, on a mount point.")
 @click.argument("lower", type=click.Path())
 @click.argument("mountpoint", type=click.Path())
 @click.option("-o", "words", multiple=True, metavar="OPTIONS", help="Mount options, as below.")

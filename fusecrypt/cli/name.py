@@ -19,7 +19,7 @@ from fusecrypt.tree.names import NameCodec
 _BLOCK = 1 << 16
 
 
-@click.command()
+@click.command(short_help="Decrypt names in any text, or encrypt them.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.argument("names", nargs=-1, type=click.Path(path_type=bytes), metavar="[NAME]...")
 @click.option("-e", "--encrypt", is_flag=True, help="The other way: from upper to lower names.")

@@ -53,7 +53,7 @@ class Given:
         return found + [secrets.from_command(command) for command in self.extpass]
 
 
-@click.command()
+@click.command(short_help="Find trees on an old disk or backup, and try a secret on them.")
 @click.argument("directory", type=click.Path(path_type=Path), metavar="DIR")
 @click.option("--passfile", multiple=True, metavar="FILE", help="Secret: FILE's first line; - is stdin.")
 @click.option("--passphrase-fd", multiple=True, type=int, metavar="N", help="Secret from descriptor N.")

@@ -33,7 +33,7 @@ _FIRST = (
 )
 
 
-@click.command()
+@click.command(short_help="Give a tree another passphrase; contents stay as they are.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.option("--new-passfile", metavar="FILE", help="The new passphrase: FILE's first line; - is stdin.")
 @click.option("--keep-old", is_flag=True, help="Add the new passphrase to the files; names keep the old key.")

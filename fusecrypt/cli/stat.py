@@ -24,7 +24,7 @@ from fusecrypt.tree.policy import Policy
 _FLAGS = {ondisk.FLAG_ENCRYPTED: "encrypted", ondisk.FLAG_XATTR: "xattr", ondisk.FLAG_NAMES: "names"}
 
 
-@click.command()
+@click.command(short_help="Show header, keys, sizes, lower name and health of a file.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=bytes), metavar="PATH...")
 @json_option

@@ -27,7 +27,7 @@ _TROUBLE = {
 """What failures tell of a mount that is not well; others are everyday answers to those who ask."""
 
 
-@click.command()
+@click.command(short_help="List mounts: key source, ciphers, requests, health.")
 @click.argument("mountpoint", required=False, shell_complete=mount_points)
 @json_option
 def status(mountpoint: str | None, as_json: bool) -> int:

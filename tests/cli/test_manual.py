@@ -85,7 +85,12 @@ def test_page_help_and_completion(context: click.Context, shown: dict[str, str])
     if isinstance(context.command, click.Group):
         names = set(context.command.list_commands(context))
         assert {item.value for item in complete.get_completions(path[1:], "")} == names
-        assert not [name for name in names if not re.search(rf"^  {name}\b", helped, re.MULTILINE)]
+        for each in all_commands(context):
+            if each.parent is context:
+                short = f"{each.info_name} +{re.escape(each.command.short_help or '')}"
+                assert re.search(rf"^  {short}$", helped, re.MULTILINE)
+                if context is MAIN:
+                    assert f"(1) {words(each.command.short_help or '').removesuffix('.')} " in page
 
 
 def test_keyslots_page_has_the_section_of_the_docs(shown: dict[str, str]) -> None:

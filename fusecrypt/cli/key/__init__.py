@@ -24,7 +24,11 @@ _COMMANDS = {
 }
 
 
-@click.group(cls=LazyGroup, places=_COMMANDS)
+@click.group(
+    cls=LazyGroup,
+    places={"Commands": _COMMANDS},
+    short_help="Keep keys in slots: passphrases, recovery keys, TPMs.",
+)
 def key() -> None:
     """Keep the keys of a tree in slots: passphrases, recovery keys, TPMs.
 

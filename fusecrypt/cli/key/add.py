@@ -28,12 +28,12 @@ _MAX_LABEL = 200
 label_option = click.option("--label", metavar="TEXT", help="A name for the slot, shown by list.")
 
 
-@click.group()
+@click.group(short_help="Add a slot: passphrase, recovery key or TPM.")
 def add() -> None:
     """Add a slot: one more secret that opens the same keys."""
 
 
-@add.command()
+@add.command(short_help="A slot that a passphrase opens.")
 @unlocking
 @new_passfile_option
 @label_option
@@ -46,7 +46,7 @@ def passphrase(access: Access, new_passfile: str | None, label: str | None) -> N
     say(f"slot {volume.file.slots[-1].id}: passphrase")
 
 
-@add.command("recovery")
+@add.command("recovery", short_help="A slot that a new recovery key opens.")
 @unlocking
 @recovery.recovery_file_option
 @recovery.qr_option
@@ -62,7 +62,7 @@ def recovery_(access: Access, recovery_file: Path | None, qr: bool, label: str |
     say(f"slot {volume.file.slots[-1].id}: recovery key")
 
 
-@add.command()
+@add.command(short_help="A slot that this machine's TPM opens, or another one's.")
 @unlocking
 @click.option("--pin-file", metavar="FILE", help="The slot's PIN: FILE's first line.")
 @click.option("--pin", "ask_pin", is_flag=True, help="Ask for a PIN on the terminal.")

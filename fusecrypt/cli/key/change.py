@@ -26,7 +26,7 @@ from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.sources.unlock import open_tpm
 
 
-@click.command()
+@click.command(short_help="Give a slot another secret.")
 @unlocking
 @target_option
 @new_passfile_option

@@ -34,7 +34,7 @@ from fusecrypt.sources.options import MountOptions
 from fusecrypt.sources.unlock import note
 
 
-@click.command()
+@click.command(short_help="Make a key-slot file for a tree.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @source_options
 @click.option(

@@ -26,7 +26,7 @@ from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.resolve import Candidates
 
 
-@click.command()
+@click.command(short_help="Hand the keys to the kernel, sealed by the TPM.")
 @click.argument("lower", type=click.Path(path_type=Path), required=False)
 @click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
 @unlocking

@@ -18,7 +18,7 @@ from fusecrypt.sources.given import SlotOptions, Sources
 from fusecrypt.sources.options import MountOptions
 
 
-@click.command("import")
+@click.command("import", short_help="Take further keys of the tree into the file.")
 @click.argument("lower", type=click.Path(path_type=Path), required=False)
 @source_options
 @click.option("--unlock-passfile", multiple=True, metavar="FILE", help="Unlock with this secret.")

@@ -16,7 +16,7 @@ from fusecrypt.keys.slotstore import SlotStore
 from fusecrypt.sources.unlock import warn_if_older
 
 
-@click.command("list")
+@click.command("list", short_help="List slots and keys; no secret is needed.")
 @keyslots_argument
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def list_(keyslots: Path, as_json: bool) -> None:

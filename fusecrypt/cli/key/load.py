@@ -14,7 +14,7 @@ from fusecrypt.keys.keyring import add_token, remove_token
 _KEYRINGS = {"user": keyctl.USER, "session": keyctl.SESSION}
 
 
-@click.command()
+@click.command(short_help="Put the keys into the kernel's keyring, or take them out.")
 @unlocking
 @click.option("--keyring", type=click.Choice(list(_KEYRINGS)), default="user", help="Into which keyring.")
 @click.option("--unload", is_flag=True, help="Take the keys out again; nothing needs to be unlocked.")

@@ -16,7 +16,7 @@ from fusecrypt.sources import secrets as sources
 from fusecrypt.sources.unlock import open_tpm
 
 
-@click.command()
+@click.command(short_help="Show or reset the TPM's counter of wrong PINs.")
 @tcti_option
 @click.option("--reset", is_flag=True, help="Set the counter to zero, with the TPM's lockout auth.")
 @click.option("--auth-file", metavar="FILE", help="The lockout auth: FILE's first line. Empty without.")

@@ -8,7 +8,7 @@ from fusecrypt.cli.key.access import Access, target_option, unlocking
 from fusecrypt.cli.terminal import say
 
 
-@click.command()
+@click.command(short_help="Remove a slot.")
 @unlocking
 @target_option
 def remove(access: Access, number: int) -> None:

@@ -14,7 +14,7 @@ from fusecrypt.sources import secrets as sources
 from fusecrypt.sources.unlock import open_tpm
 
 
-@click.command()
+@click.command(short_help="Seal a TPM slot anew: another TPM, boot state or PIN.")
 @unlocking
 @click.option("--slot", "number", type=click.IntRange(0, 0xFFFF), metavar="N", help="Which TPM slot.")
 @click.option("--pin-file", metavar="FILE", help="The slot's PIN: FILE's first line.")

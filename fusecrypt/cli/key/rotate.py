@@ -27,7 +27,7 @@ from fusecrypt.sources import unlock
 _NAMES = {"passphrase": "passphrase", "recovery": "recovery key"}
 
 
-@click.command()
+@click.command(short_help="Make a new volume key.")
 @unlocking
 @click.option("--pin-file", "pins", multiple=True, metavar="[SLOT=]FILE", help="PIN of a TPM slot.")
 @click.option("--drop", multiple=True, type=click.IntRange(0, 0xFFFF), metavar="N", help="Drop this slot.")

@@ -41,7 +41,7 @@ class Result:
         return f"slot {self.slot}: {self.type}: {state}{f': {self.why}' if self.why else ''}"
 
 
-@click.command()
+@click.command(short_help="Try which slots open.")
 @slot_options
 @click.option(
     "--passfile", "--unlock-passfile", "passfile", multiple=True, metavar="FILE", help="Try this secret too."

@@ -15,7 +15,7 @@ from fusecrypt.native import Secret
 from fusecrypt.sources import secrets as sources
 
 
-@click.command()
+@click.command(short_help="Write or rewrap a wrapped passphrase of ecryptfs-utils.")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--passfile", metavar="FILE", help="A new file's mount passphrase: FILE's first line.")
 @click.option("--unlock-passfile", metavar="FILE", help="What opens a file that is there: FILE's first line.")
