@@ -49,7 +49,10 @@ def import_(source: Path, lower: Path, rules: Rules, ignore_space: bool, keys: K
         lock_unmounted(lock_fd, lower, Use.IMPORT)
         with open_tree(lower, keys, writing=True) as tree, progress(report.tally):
             if tree.policy.read_only:
-                raise KeyNotFoundError("the keys may be forged, so nothing is written with them")
+                raise KeyNotFoundError(
+                    "the keys may be forged, so nothing is written with them",
+                    "give the mount passphrase, or restore the key-slot file from a backup",
+                )
             room = not ignore_space
             import_directory(source, tree, rules, report.tell, report.tally, check_room=room)
     finally:

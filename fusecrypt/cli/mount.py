@@ -99,7 +99,10 @@ def mount(
 def _open_lower(lower: str, options: MountOptions) -> int:
     fd = os.open(lower, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     if options.check_owner and os.fstat(fd).st_uid != os.getuid():
-        raise UsageError(f"{lower} does not belong to you, which ecryptfs_check_dev_ruid asks for")
+        raise UsageError(
+            f"{lower} does not belong to you, which ecryptfs_check_dev_ruid asks for",
+            "mount it as its owner, or leave the option out",
+        )
     return fd
 
 
@@ -118,7 +121,9 @@ def fuse_options(options: MountOptions, read_only: bool) -> tuple[str, ...]:
     """
     fuse = set(options.fuse)
     if {"suid", "dev"} & fuse and os.geteuid() != 0:
-        raise UnsupportedSystemError("only root may mount with suid or dev")
+        raise UnsupportedSystemError(
+            "only root may mount with suid or dev", "leave the option out, or let root mount it"
+        )
     if "suid" not in fuse:
         fuse.add("nosuid")
     if "dev" not in fuse:

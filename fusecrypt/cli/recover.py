@@ -111,7 +111,10 @@ def recover(
         findings = search(directory)
         _say_elsewhere(findings)
         if not findings.trees:
-            raise NotEcryptfsError(f"there is no eCryptfs tree in {directory}")
+            raise NotEcryptfsError(
+                f"there is no eCryptfs tree in {directory}",
+                f"`fusecrypt identify {directory}` says what there is",
+            )
         found = _material(findings, options.keys)
         attempts = _attempts(findings, found, options, stack)
         failures = Failures()

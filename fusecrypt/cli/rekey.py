@@ -129,7 +129,10 @@ def _keys(root_fd: int, lower: Path, keys: KeyOptions, new_passfile: str | None,
     options = keys.options.tree_options()
     gathered = gather(Request(keys.sources, keys.slots, keys.options, lower, walk))
     if gathered.read_only:
-        raise KeyNotFoundError("the keys may be forged, so nothing is written with them")
+        raise KeyNotFoundError(
+            "the keys may be forged, so nothing is written with them",
+            "give the mount passphrase, or restore the key-slot file from a backup",
+        )
     if not begun:
         resolve(iter(walk), gathered.candidates, options)
     with new_secret(new_passfile, "mount passphrase") as passphrase:

@@ -39,7 +39,9 @@ def workers_of(
     """
     if scheduler is None:
         if key_command is not None:
-            raise UsageError("--worker-key-command is for --dask")
+            raise UsageError(
+                "--worker-key-command is for --dask", "leave it out, or name the scheduler: --dask ADDRESS"
+            )
         yield Workers(len(os.sched_getaffinity(0)))
         return
     there = _for_workers(keys, key_command)

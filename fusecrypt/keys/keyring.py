@@ -18,6 +18,8 @@ from fusecrypt.keys.payload import decode_payload, encode_payload
 from fusecrypt.keys.token import AuthToken
 from fusecrypt.native import Secret
 
+_AGAIN = "take it out with keyctl unlink, and add it again"
+
 Unseal = Callable[[bytes], Secret]
 """From the text of a ``trusted`` key to its octets: the TPM's work, which this module knows not."""
 
@@ -33,10 +35,10 @@ def find_token(sig: bytes, unseal: Unseal | None = None) -> AuthToken:
         key = _find("user", sig.hex())
         if key is not None:
             with keyctl.read(key) as payload:
-                token = decode_payload(payload)
+                token = _decoded(sig, payload)
             if token.signature != sig:
                 raise KeyFileError(
-                    f"the key {sig.hex()} in the keyring says that its signature is {token.sig}"
+                    f"the key {sig.hex()} in the keyring says that its signature is {token.sig}", _AGAIN
                 )
             return token
         key = _find("encrypted", sig.hex())
@@ -69,6 +71,13 @@ def remove_token(sig: bytes, keyring: int = keyctl.USER) -> bool:
             else:
                 return True
     return False
+
+
+def _decoded(sig: bytes, payload: Secret) -> AuthToken:
+    try:
+        return decode_payload(payload)
+    except KeyFileError as error:
+        raise KeyFileError(f"key {sig.hex()} in the keyring: {error}", _AGAIN) from None
 
 
 def _find(kind: str, description: str) -> int | None:

@@ -20,6 +20,9 @@ from fusecrypt.keys.slots.slot import VOLUME_KEY, Enrolment, Slot
 from fusecrypt.keys.token import DEFAULT_SALT, ENCRYPTED_KEY_SALT, AuthToken
 from fusecrypt.native import Secret, signature
 
+REPLACE_FILE = "restore it from a backup, or make a new one with fusecrypt key create"
+"""What to do about a key-slot file that was tampered with."""
+
 
 @dataclass(frozen=True)
 class VolumeToken:
@@ -149,7 +152,7 @@ class Volume:
         if not self.intact:
             raise SlotError(
                 "the key-slot file was changed by somebody without its keys: nothing is written with it",
-                "restore it from a backup, or make a new one with fusecrypt key create",
+                REPLACE_FILE,
             )
         file = self.file
         slots = file.slots if slots is None else slots

@@ -104,7 +104,12 @@ class WrappedPassphrase:
 
 def read_wrapped(path: Path, salt: bytes = DEFAULT_SALT) -> WrappedPassphrase:
     """Read a file; OSError or KeyFileError."""
-    return WrappedPassphrase.parse(read_small(path, MAX_FILE), salt)
+    data = read_small(path, MAX_FILE)
+    try:
+        return WrappedPassphrase.parse(data, salt)
+    except KeyFileError as error:
+        hint = error.hint or f"`fusecrypt identify {path}` says what it is"
+        raise KeyFileError(f"{path}: {error}", hint) from None
 
 
 def write_wrapped(path: Path, wrapped: WrappedPassphrase) -> None:

@@ -47,7 +47,10 @@ def _mount_as_root(source: str, mountpoint: str, options: Collection[str]) -> in
     arguments = (source, mountpoint, FSTYPE)
     if libc.mount(*map(os.fsencode, arguments), ctypes.c_ulong(flags), ",".join(data).encode()):
         os.close(device)
-        raise TreeError(f"cannot mount on {mountpoint}: {os.strerror(ctypes.get_errno())}")
+        raise TreeError(
+            f"cannot mount on {mountpoint}: {os.strerror(ctypes.get_errno())}",
+            "`fusecrypt doctor` looks at what mounting needs",
+        )
     return device
 
 
@@ -79,7 +82,10 @@ def _mount_by_fusermount(source: str, mountpoint: str, options: Collection[str])
     with helper.stderr:
         if not ancillary:
             message = helper.stderr.read().decode(errors="replace").strip()
-            raise TreeError(f"fusermount3 did not mount on {mountpoint}: {message}")
+            raise TreeError(
+                f"fusermount3 did not mount on {mountpoint}: {message}",
+                "`fusecrypt doctor` looks at what mounting needs; the mount point must be yours",
+            )
     if "auto_unmount" in options:
         ours.detach()  # closed with this process, which is what fusermount3 waits for
     else:

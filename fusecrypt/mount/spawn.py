@@ -86,7 +86,10 @@ class Daemon:
             message = answer.read()
         if message != READY:
             self._process.wait()
-            raise TreeError(f"cannot mount: {message.decode(errors='replace') or 'the daemon died'}")
+            raise TreeError(
+                f"cannot mount: {message.decode(errors='replace') or 'the daemon died'}",
+                "`fusecrypt doctor` looks at this system; with --foreground --verbose more is said",
+            )
         self._process.returncode = 0  # it lives on without us: not a child that was forgotten
         os.statvfs(config.mountpoint)
 

@@ -83,7 +83,7 @@ def _umount2(path: str, lazy: bool) -> None:
     if libc.umount2(os.fsencode(path), _UMOUNT_NOFOLLOW | (_MNT_DETACH if lazy else 0)) == 0:
         return
     code = ctypes.get_errno()
-    raise _busy(path) if code == errno.EBUSY else TreeError(f"cannot unmount {path}: {os.strerror(code)}")
+    raise _busy(path) if code == errno.EBUSY else _refused(path, os.strerror(code))
 
 
 def _fusermount(path: str, lazy: bool) -> None:
@@ -95,7 +95,13 @@ def _fusermount(path: str, lazy: bool) -> None:
     if result.returncode == 0:
         return
     text = result.stderr.strip()
-    raise _busy(path) if "busy" in text else TreeError(f"cannot unmount {path}: {text}")
+    raise _busy(path) if "busy" in text else _refused(path, text)
+
+
+def _refused(path: str, reason: str) -> TreeError:
+    return TreeError(
+        f"cannot unmount {path}: {reason}", "its owner and root may; `fusecrypt status` lists mounts"
+    )
 
 
 def _busy(path: str) -> _BusyError:

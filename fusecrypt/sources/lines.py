@@ -25,7 +25,10 @@ def read_line(fd: int, source: str) -> Secret:
                 end = count
             count += 1
         if end < 0:
-            raise SecretError(f"{source}: the first line is longer than {MAX_LINE} octets")
+            raise SecretError(
+                f"{source}: the first line is longer than {MAX_LINE} octets",
+                "it must be the passphrase alone: is this the right file?",
+            )
         if end == 0:
-            raise SecretError(f"{source}: the passphrase is empty")
+            raise SecretError(f"{source}: the passphrase is empty", "its first line must be the passphrase")
         return room.part(0, end)

@@ -113,7 +113,8 @@ def _open(path: Path, master: Master, secret: Secret) -> Secret:
         blob = EncryptedBlob.parse(read_small(path, MAX_TEXT))
         if blob.master_type != master.kind:
             raise UsageError(
-                f"{path} was made with a {blob.master_type} key, --master names a {master.kind} key"
+                f"{path} was made with a {blob.master_type} key, --master names a {master.kind} key",
+                f"write --master {blob.master_type}:FILE",
             )
         return blob.token(b"", secret).key
     except KeyFileError as error:

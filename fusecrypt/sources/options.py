@@ -120,14 +120,17 @@ def _take_key(options: MountOptions, value: str) -> None:
         elif name in ("passphrase_salt", "salt"):
             options.salt = argument
         else:
-            raise UsageError(f"unknown part {part!r} in key=")
+            raise UsageError(
+                f"unknown part {part!r} in key=",
+                "passphrase_passwd_file=FILE, passphrase_passwd_fd=N and passphrase_salt=HEX are known",
+            )
 
 
 def _number(name: str, value: str) -> int:
     try:
         return int(value, 0)
     except ValueError:
-        raise UsageError(f"{name}={value} is no number") from None
+        raise UsageError(f"{name}={value} is no number", f"such as {name}=16") from None
 
 
 def _signature(name: str, value: str) -> bytes:
@@ -136,13 +139,15 @@ def _signature(name: str, value: str) -> bytes:
     except ValueError:
         signature = b""
     if len(signature) != 8:
-        raise UsageError(f"{name}={value}: a signature has 16 hex digits")
+        raise UsageError(
+            f"{name}={value}: a signature has 16 hex digits", "`fusecrypt identify` shows those of a tree"
+        )
     return signature
 
 
 def _boolean(name: str, value: str) -> bool:
     if value.lower() not in _BOOLEANS:
-        raise UsageError(f"{name}={value}: say y or n")
+        raise UsageError(f"{name}={value}: say y or n", f"such as {name}=n")
     return _BOOLEANS[value.lower()]
 
 

@@ -21,7 +21,9 @@ def from_file(path: str) -> Secret:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise SecretError(f"cannot read passphrase file {path}: {error.strerror}") from None
+        raise SecretError(
+            f"cannot read passphrase file {path}: {error.strerror}", "check its path and permissions"
+        ) from None
     try:
         return read_line(fd, path)
     finally:
@@ -39,7 +41,9 @@ def from_descriptor(fd: int) -> Secret:
     try:
         return read_line(fd, f"descriptor {fd}")
     except OSError as error:
-        raise SecretError(f"cannot read descriptor {fd}: {error.strerror}") from None
+        raise SecretError(
+            f"cannot read descriptor {fd}: {error.strerror}", "open it for the command: N<FILE"
+        ) from None
     except OverflowError:
         raise UsageError(f"{fd} is no descriptor", "descriptors are small numbers: 3 for one") from None
 
@@ -52,9 +56,14 @@ def from_command(command: str) -> Secret:
             assert process.stdout is not None
             secret = read_line(process.stdout.fileno(), f"command {words[0]}")
     except (OSError, ValueError, IndexError) as error:
-        raise SecretError(f"cannot run --extpass command: {error}") from None
+        raise SecretError(
+            f"cannot run --extpass command: {error}", "check its spelling; no shell runs it"
+        ) from None
     if process.returncode != 0:
-        raise SecretError(f"--extpass command {words[0]} ended with status {process.returncode}")
+        raise SecretError(
+            f"--extpass command {words[0]} ended with status {process.returncode}",
+            "run it alone, and see what it says",
+        )
     return secret
 
 
@@ -90,5 +99,5 @@ def parse_salt(text: str) -> bytes:
     except ValueError:
         salt = b""
     if len(salt) != 8 or len(text) != 16:
-        raise UsageError("a salt has 16 hex digits")
+        raise UsageError(f"{text!r} is no salt", "a salt has 16 hex digits")
     return salt

@@ -174,7 +174,12 @@ def _by_pin_file(
             number = pin_slot(file, options, tpm)
             if number is not None:
                 return _with_pin(file, options, tpm, number, pin)
-            refusals.append(SecretError("there is no slot whose PIN this TPM could check"))
+            refusals.append(
+                SecretError(
+                    "there is no slot whose PIN this TPM could check",
+                    "leave --pin-file out, or give another secret; fusecrypt key list shows the slots",
+                )
+            )
         except FusecryptError as error:
             refusals.append(error)
     return None

@@ -126,3 +126,17 @@ def test_every_status_is_explained() -> None:
     explained = {row[0] for row in rows}
     assert explained == set(re.findall(r"^(\d)  ", errors.__doc__ or "", re.MULTILINE))
     assert {str(status) for status in statuses_of_classes().values()} <= explained
+
+
+@pytest.mark.parametrize("layer", ["cli", "mount", "sources"])
+def test_every_error_says_what_to_do_next(layer: str) -> None:
+    """In the layers that speak to somebody each has a hint."""
+    errors_made = [
+        (path.name, call)
+        for path in SOURCES
+        if path.is_relative_to(ROOT / layer)
+        for call in calls(ast.parse(path.read_text()))
+        if isinstance(call.func, ast.Name) and call.func.id in statuses_of_classes()
+    ]
+    assert errors_made
+    assert [f"{name}: {ast.unparse(call)}" for name, call in errors_made if len(call.args) < 2] == []

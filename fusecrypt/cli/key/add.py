@@ -127,7 +127,10 @@ def tpm2(
 def check_label(label: str | None) -> str | None:
     """A label as slots take it. Raises UsageError."""
     if label is not None and (len(label) > _MAX_LABEL or not label.isprintable() or not label):
-        raise UsageError(f"a label has 1 to {_MAX_LABEL} printable characters")
+        raise UsageError(
+            f"a label has 1 to {_MAX_LABEL} printable characters",
+            "shorten it, and use letters, digits and signs",
+        )
     return label
 
 
@@ -137,7 +140,7 @@ def read_policy(path: Path, pcrs: str) -> SignedPolicy:
     try:
         pem = read_small(path, _MAX_PEM).decode("ascii")
     except UnicodeDecodeError:
-        raise KeyFileError(f"{path} is no public key in PEM") from None
+        raise KeyFileError(f"{path} is no public key in PEM", "`openssl pkey -pubout` writes one") from None
     return SignedPolicy(bank, numbers, pem)
 
 

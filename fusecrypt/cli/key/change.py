@@ -63,7 +63,10 @@ def change(
     elif isinstance(body, TPM2Body):
         raise UsageError(f"slot {number} has no PIN to change", "fusecrypt key reseal binds it anew")
     else:
-        raise UsageError(f"slot {number} is of a kind that is not known: {slot.type}")
+        raise UsageError(
+            f"slot {number} is of a kind that is not known: {slot.type}",
+            "use the version of fusecrypt that made it, or a newer one",
+        )
 
 
 def _save(opened: Opened, slot: Slot, secret: Enrolment, giving_out: AbstractContextManager[None]) -> None:

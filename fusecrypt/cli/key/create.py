@@ -24,7 +24,7 @@ from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slotstore import SlotStore
 from fusecrypt.keys.synology import is_export
-from fusecrypt.keys.volume import Volume
+from fusecrypt.keys.volume import REPLACE_FILE, Volume
 from fusecrypt.keys.wrapped import read_wrapped
 from fusecrypt.native import Secret
 from fusecrypt.sources import secrets as inputs
@@ -142,7 +142,9 @@ def _keys(lower: Path, sources: Sources, slots: SlotOptions, from_keyring: str |
         request = Request(sources, replace(slots, keyslots=None), options, lower, walk)
         gathered = gather(request)
         if gathered.read_only:
-            raise SecretError("keys of a key-slot file that was tampered with are not taken over")
+            raise SecretError(
+                "keys of a key-slot file that was tampered with are not taken over", REPLACE_FILE
+            )
         return resolved(walk, gathered.candidates)[1]
 
 

@@ -18,7 +18,7 @@ from fusecrypt.keys.export import DEFAULT_NAME, GIVES_UP, KernelKeys, export_ker
 from fusecrypt.keys.files import write_new
 from fusecrypt.keys.slotfile import CONTENT, NAMES
 from fusecrypt.keys.tpm.kernel import read_auth
-from fusecrypt.keys.volume import VolumeToken
+from fusecrypt.keys.volume import REPLACE_FILE, VolumeToken
 from fusecrypt.native import Secret
 from fusecrypt.sources import secrets as inputs
 from fusecrypt.sources.unlock import open_tpm
@@ -59,7 +59,7 @@ def export(
     lower = beside(access.keyslots, lower)
     opened = access.open()
     if not opened.volume.intact:
-        raise SecretError("keys of a file that was tampered with are not exported")
+        raise SecretError("keys of a file that was tampered with are not exported", REPLACE_FILE)
     held = opened.volume.tokens()
     line = _mount_line(lower, mountpoint or lower, held)
     auth = _blobauth(blobauth_file) if blobauth_file else None
@@ -77,10 +77,16 @@ def export(
 def _blobauth(path: str) -> Secret:
     """The auth value in a file that a shell line will copy as it is. Raises SecretError."""
     if path == "-":
-        raise SecretError("the auth value must be in a file, for the kernel gets it from there")
+        raise SecretError(
+            "the auth value must be in a file, for the kernel gets it from there",
+            "name one: --blobauth-file FILE",
+        )
     with inputs.from_file(path) as text:
         if Path(path).stat().st_size != len(text):
-            raise SecretError(f"{path} must hold nothing but 40 hex digits, without a newline")
+            raise SecretError(
+                f"{path} must hold nothing but 40 hex digits, without a newline",
+                "`printf %s DIGITS` writes it so",
+            )
         return read_auth(text)
 
 

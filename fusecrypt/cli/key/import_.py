@@ -13,6 +13,7 @@ from fusecrypt.cli.key.trees import beside, each_alone, resolved, walked
 from fusecrypt.cli.source_options import source_options
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import SecretError, UsageError
+from fusecrypt.keys.volume import REPLACE_FILE
 from fusecrypt.sources.gather import Request, gather
 from fusecrypt.sources.given import SlotOptions, Sources
 from fusecrypt.sources.options import MountOptions
@@ -37,7 +38,7 @@ def import_(
     beside; a key that it has no use for is refused. --unlock-passfile, --slot and --pin-file unlock the file.
     """
     if slots.keyslots is None:
-        raise UsageError("into which file?", "--keyslots FILE")
+        raise UsageError("into which key-slot file?", "name it: --keyslots FILE")
     if not any(getattr(sources, field.name) for field in fields(sources)):
         raise UsageError("no key was given", "such as --raw-key SIG=FILE; see --help")
     lower = beside(slots.keyslots, lower)
@@ -47,7 +48,9 @@ def import_(
         options = SlotOptions(tcti=slots.tcti)
         gathered = gather(Request(sources, options, MountOptions(), lower, walk))
         if gathered.read_only:
-            raise SecretError("keys of a key-slot file that was tampered with are not taken over")
+            raise SecretError(
+                "keys of a key-slot file that was tampered with are not taken over", REPLACE_FILE
+            )
         _, keys = resolved(walk, [*each_alone(held.values()), *gathered.candidates])
     volume = opened.volume
     for token, uses in keys:

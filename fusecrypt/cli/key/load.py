@@ -10,6 +10,7 @@ from fusecrypt.cli.key.access import Access, unlocking
 from fusecrypt.errors import SecretError
 from fusecrypt.keys import keyctl
 from fusecrypt.keys.keyring import add_token, remove_token
+from fusecrypt.keys.volume import REPLACE_FILE
 
 _KEYRINGS = {"user": keyctl.USER, "session": keyctl.SESSION}
 
@@ -31,7 +32,7 @@ def load(access: Access, keyring: str, unload: bool) -> None:
         return
     opened = access.open()
     if not opened.volume.intact:
-        raise SecretError("keys of a file that was tampered with are not given to the kernel")
+        raise SecretError("keys of a file that was tampered with are not given to the kernel", REPLACE_FILE)
     for held in opened.volume.tokens():
         add_token(held.token, target)
         click.echo(held.token.sig)

@@ -73,7 +73,9 @@ def _by_secrets(file: SlotFile, slots: Sequence[Slot], secrets: list[Secret]) ->
     for secret in secrets:
         opened = {slot.id: e for slot in slots if (e := _opening(file, slot, secret)) is not None}
         if not opened:
-            raise WrongSecretError("a secret that was given opens none of the slots that stay")
+            raise WrongSecretError(
+                "a secret that was given opens none of the slots that stay", "correct it, or leave it out"
+            )
         found |= opened
     for slot in slots:
         typed = isinstance(slot.body, PassphraseBody | RecoveryBody)
@@ -81,7 +83,9 @@ def _by_secrets(file: SlotFile, slots: Sequence[Slot], secrets: list[Secret]) ->
             secret = ask_secret(f"{_NAMES[slot.type]} of slot {slot.id}")
             enrolment = _opening(file, slot, secret)
             if enrolment is None:
-                raise WrongSecretError(f"this does not open slot {slot.id}")
+                raise WrongSecretError(
+                    f"this does not open slot {slot.id}", "try again, or drop the slot: --drop N"
+                )
             found[slot.id] = enrolment
     return found
 
@@ -112,7 +116,7 @@ def _pins(arguments: Sequence[str], slots: Sequence[Slot]) -> dict[int, str]:
             raise UsageError(f"--pin-file {argument}: which slot's PIN is it?", "write --pin-file SLOT=FILE")
         number, path = (int(named[1]), named[2]) if named else (with_pin[0], argument)
         if number not in with_pin:
-            raise UsageError(f"slot {number} has no PIN, or is dropped")
+            raise UsageError(f"slot {number} has no PIN, or is dropped", "leave its --pin-file out")
         files[number] = path
     return files
 

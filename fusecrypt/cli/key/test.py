@@ -55,7 +55,7 @@ def test(slots: SlotOptions, passfile: Sequence[str], passphrase_fd: Sequence[in
     attempt; a PIN is tried on one slot.
     """
     if slots.keyslots is None:
-        raise UsageError("which file?", "--keyslots FILE")
+        raise UsageError("which key-slot file?", "name it: --keyslots FILE")
     file = SlotStore(slots.keyslots).read()
     unlock.warn_if_older(file)
     secrets = [sources.from_file(path) for path in passfile]
@@ -73,7 +73,10 @@ def test(slots: SlotOptions, passfile: Sequence[str], passphrase_fd: Sequence[in
     _report(results, as_json)
     tried = [result.opens for result in results.values() if result.opens is not None]
     if wrong or not tried or not all(tried):
-        raise SecretError("not all that was tried opened" if tried or wrong else "nothing could be tried")
+        raise SecretError(
+            "not all that was tried opened" if tried or wrong else "nothing could be tried",
+            "the lines above say why" if tried else "give a secret: --passfile FILE, --pin-file FILE",
+        )
 
 
 def _try_tpm(
@@ -100,7 +103,10 @@ def _try_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, results: dict[i
         return
     number = unlock.pin_slot(file, options, tpm)
     if number is None:
-        raise SecretError("no slot has a PIN that this TPM could check")
+        raise SecretError(
+            "no slot has a PIN that this TPM could check",
+            "leave --pin-file out; fusecrypt key list shows the slots",
+        )
     slot = file.slot(number)
     opened = tpm.get()
     assert opened is not None, "pin_slot found a slot of this TPM"

@@ -74,7 +74,10 @@ class Argon2:
         most = min(MAX_MEMORY, _memory_kib() // 2)
         if self.memory > most and not large:
             need, limit = self.memory // 1024, most // 1024
-            raise SlotError(f"this slot needs {need} MiB of memory; without consent {limit} is the limit")
+            raise SlotError(
+                f"this slot needs {need} MiB of memory; without consent {limit} is the limit",
+                "use another slot, or a machine with more memory",
+            )
 
     def derive(self, secret: Secret, size: int, *, large: bool = False) -> Secret:
         """``size`` octets from a secret that is in normal form; SlotError as check() says."""
@@ -101,7 +104,7 @@ def normal(secret: Secret) -> Secret:
     Octets that are no UTF-8 stay as they are. Raises SecretError for an empty secret.
     """
     if len(secret) == 0:
-        raise SecretError("the passphrase or PIN is empty")
+        raise SecretError("the passphrase or PIN is empty", "type or give it again")
     if all(octet < 0x80 for octet in secret.view()):
         return secret.part(0, len(secret))
     # Normalising needs ordinary text, which cannot be wiped; ASCII, the usual case, has no need of it.

@@ -48,7 +48,7 @@ class PassphraseEnrolment:
     def open(self, volume: bytes, slot: Slot) -> Secret:
         """The volume key; WrongSecretError for another passphrase."""
         if not isinstance(slot.body, PassphraseBody):
-            raise SlotError(f"slot {slot.id} is no passphrase slot")
+            raise SlotError(f"slot {slot.id} is no passphrase slot", "fusecrypt key list shows the slots")
         with self._wrap_key(slot.body) as key:
             volume_key = slot.unwrap(volume, key)
         if volume_key is None:

@@ -63,7 +63,7 @@ class RecoveryEnrolment:
     def open(self, volume: bytes, slot: Slot) -> Secret:
         """The volume key; WrongSecretError for another recovery key."""
         if not isinstance(slot.body, RecoveryBody):
-            raise SlotError(f"slot {slot.id} is no recovery slot")
+            raise SlotError(f"slot {slot.id} is no recovery slot", "fusecrypt key list shows the slots")
         with self._wrap_key(volume) as key:
             volume_key = slot.unwrap(volume, key)
         if volume_key is None:

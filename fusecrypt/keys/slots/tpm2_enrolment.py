@@ -81,11 +81,11 @@ class TPM2Enrolment:
         """
         body = slot.body
         if not isinstance(body, TPM2Body):
-            raise SlotError(f"slot {slot.id} is no TPM slot")
+            raise SlotError(f"slot {slot.id} is no TPM slot", "fusecrypt key list shows the slots")
         if body.pin is None:
             return self._unseal(body, None)
         if self.pin is None:
-            raise SlotError(f"slot {slot.id} needs a PIN")
+            raise SlotError(f"slot {slot.id} needs a PIN", "give it: --pin-file FILE, or on a terminal")
         auth, share = split_pin(body.pin, self.pin)
         self.check_attempts()
         with auth, share, self._unseal(body, auth) as sealed:

@@ -41,4 +41,7 @@ class SpareEnrolment:
 
     def open(self, volume: bytes, slot: Slot) -> Secret:
         """Only that machine's TPM can: SlotError."""
-        raise SlotError(f"slot {slot.id} is for another machine's TPM")
+        raise SlotError(
+            f"slot {slot.id} is for another machine's TPM",
+            "use another slot here, or run fusecrypt key reseal on that machine",
+        )

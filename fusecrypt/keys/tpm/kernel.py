@@ -110,7 +110,8 @@ def _parent(tpm: TPM, key: TPMKey, auth: KernelAuth) -> Iterator[Any]:
     number = key.parent if auth.handle is None else auth.handle
     if number is None:
         raise UsageError(
-            "this blob is of the form before Linux 5.13 and does not name its parent", "--keyhandle"
+            "this blob is of the form before Linux 5.13 and does not name its parent",
+            "name it: --keyhandle H, such as 0x81000001",
         )
     if number == OWNER:
         with tpm.primary() as handle:
