@@ -26,7 +26,7 @@ def open_regular(path: Path, *, follow: bool = True) -> int:
     descriptor = open_quietly(path, flags)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise KeyFileError(f"{path} is not a regular file")
+        raise KeyFileError(f"{path} is not a regular file", "name the file itself")
     return descriptor
 
 

@@ -60,7 +60,7 @@ class Volume:
         """Open a slot. Raises what the kind's ``open`` raises, SlotError if there is no such slot."""
         key = secret.open(file.volume, file.slot(number))
         if len(key) != VOLUME_KEY:
-            raise KeyFileError(f"slot {number} holds no volume key")
+            raise KeyFileError(f"slot {number} holds no volume key", "use another slot, and remove this one")
         return cls(file, key, file.authentic(key))
 
     def tokens(self) -> list[VolumeToken]:
@@ -70,7 +70,9 @@ class Volume:
             try:
                 key = stored.blob.open(self.key)
             except WrongSecretError as error:
-                raise KeyFileError(f"key {stored.sig.hex()} in the key-slot file is damaged") from error
+                raise KeyFileError(
+                    f"key {stored.sig.hex()} in the key-slot file is damaged", REPLACE_FILE
+                ) from error
             salt = stored.salt or _own_salt(stored.sig, key)
             proven = signature(key) == stored.sig
             opened.append(VolumeToken(AuthToken(stored.sig, key, salt), stored.use, proven))

@@ -169,7 +169,9 @@ def cluster(address: str, lower: str, keys: KeyOptions) -> Iterator[Cluster]:
             )
         client: Any = Client(address, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError) as error:
-        raise UnsupportedSystemError(f"cannot reach the scheduler {address}: {error}") from None
+        raise UnsupportedSystemError(
+            f"cannot reach the scheduler {address}: {error}", "is it running, and is this its address?"
+        ) from None
     with client:
         workers = Cluster(client, Job(uuid.uuid4().hex, os.path.realpath(lower), keys))
         try:

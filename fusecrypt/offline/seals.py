@@ -63,7 +63,8 @@ class KeyCheck:
         token = self._policy.token(signature)
         if token is None:
             raise KeyNotFoundError(
-                f"the manifest was made with the key {signature.hex()}, which is not at hand"
+                f"the manifest was made with the key {signature.hex()}, which is not at hand",
+                "give its passphrase too; after `fusecrypt rekey` make a new manifest",
             )
         with hkdf(token.key, salt, _INFO) as key:
             if not hmac_matches(key, PREFIX + digest, line.hexadecimal("hmac", 32, 32)):
@@ -115,7 +116,10 @@ class SignatureCheck:
             raise FormatError("the manifest is not signed", "without --verify-key the tree's key is taken")
         line.only("ed25519", "public")
         if line.hexadecimal("public", 32, 32) != self._key.public_bytes_raw():
-            raise FormatError("the manifest is signed with another key")
+            raise FormatError(
+                "the manifest is signed with another key",
+                "it must be the one that --verify-key names: do not trust it",
+            )
         try:
             self._key.verify(line.hexadecimal("ed25519", 64, 64), PREFIX + digest)
         except InvalidSignature:

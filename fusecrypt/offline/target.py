@@ -93,7 +93,7 @@ def lock_work(fd: int, where: str) -> None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise TreeError(f"another copy into {where} is under way") from None
+        raise TreeError(f"another copy into {where} is under way", "wait until it has ended") from None
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
             raise

@@ -118,7 +118,7 @@ def _open(path: Path, master: Master, secret: Secret) -> Secret:
             )
         return blob.token(b"", secret).key
     except KeyFileError as error:
-        raise KeyFileError(f"{path}: {error}", error.hint) from error
+        raise KeyFileError(f"{path}: {error}", error.hint or "keyctl pipe prints it anew") from error
 
 
 def _proven_sig(key: Secret, survey: Survey) -> bytes | None:

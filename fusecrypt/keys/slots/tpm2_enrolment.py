@@ -71,7 +71,10 @@ class TPM2Enrolment:
             body = TPM2Body(mode, blob, digest, parent, pcr, self.signed, kdf)
             with self._unseal(body, auth) as again:
                 if again != sealed:
-                    raise SlotError("the TPM does not give back what it sealed: nothing was changed")
+                    raise SlotError(
+                        "the TPM does not give back what it sealed: nothing was changed",
+                        "try again; if it stays so, the TPM is failing",
+                    )
             return body, None if share is None else split_key(sealed, share, volume)
 
     def open(self, volume: bytes, slot: Slot) -> Secret:
@@ -94,7 +97,10 @@ class TPM2Enrolment:
             with split_key(sealed, share, volume) as key:
                 volume_key = slot.unwrap(volume, key)
         if volume_key is None:
-            raise KeyFileError(f"slot {slot.id}: the TPM opened it, but its wrapped key is damaged")
+            raise KeyFileError(
+                f"slot {slot.id}: the TPM opened it, but its wrapped key is damaged",
+                "use another slot, remove this one, and add it anew",
+            )
         return volume_key
 
     def _unseal(self, body: TPM2Body, auth: Secret | None) -> Secret:
@@ -123,7 +129,10 @@ class TPM2Enrolment:
         values = self.tpm.pcrs(bank, numbers)
         idle = policy.unset(values)
         if idle and not self.forced:
-            raise UsageError(f"PCR {', '.join(map(str, idle))} is not in use: binding to it means nothing")
+            raise UsageError(
+                f"PCR {', '.join(map(str, idle))} is not in use: binding to it means nothing",
+                "choose others, such as 7; --force does it all the same",
+            )
         return PCRPolicy(bank, values)
 
     def check_attempts(self) -> None:

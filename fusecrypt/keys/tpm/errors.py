@@ -86,7 +86,7 @@ _POLICY = Row(PolicyChangedError, "the boot state is not the one that the policy
 _PIN = Row(WrongPINError, "the PIN or auth value is wrong")
 
 ROWS: dict[int, Row] = {
-    0x0A000A: Row(TPMUnavailableError, "the TPM is not reachable"),
+    0x0A000A: Row(TPMUnavailableError, "the TPM is not reachable", "`fusecrypt doctor` looks at it"),
     0x0A0015: Row(
         TPMUnavailableError, "the library for this TPM interface is not installed", "install libtss2-tcti-*"
     ),

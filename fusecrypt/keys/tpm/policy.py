@@ -160,7 +160,7 @@ def parse_approvals(data: bytes, bank: str, pcrs: Iterable[int]) -> list[Approva
     """
     entries = load(data[: MAX_SIGNATURES + 1]).get(bank, [])
     if not isinstance(entries, list):
-        raise KeyFileError("the file of signed policies is damaged")
+        raise KeyFileError("the file of signed policies is damaged", "name another one: --pcr-signature FILE")
     wanted, approvals = sorted(set(pcrs)), []
     for entry in entries:
         fields = Fields(entry, "a signed policy")

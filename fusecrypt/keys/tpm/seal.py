@@ -196,9 +196,11 @@ def _public_key(pem: str) -> ec.EllipticCurvePublicKey | rsa.RSAPublicKey:
     try:
         key = load_pem_public_key(pem.encode())
     except ValueError as error:
-        raise KeyFileError("the policy's public key is damaged") from error
+        raise KeyFileError(
+            "the policy's public key is damaged", "`openssl pkey -pubout` writes one"
+        ) from error
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
-        raise KeyFileError("the policy's public key is neither RSA nor ECC")
+        raise KeyFileError("the policy's public key is neither RSA nor ECC", "use RSA-2048 or ECDSA P-256")
     return key
 
 
@@ -211,7 +213,9 @@ def _signature(tpm: TPM, pem: str, octets: bytes) -> Any:
     try:
         r, s = decode_dss_signature(octets)
     except ValueError as error:
-        raise KeyFileError("the policy's signature is damaged") from error
+        raise KeyFileError(
+            "the policy's signature is damaged", "get the signature file of the system that is running"
+        ) from error
     size = max(32, (max(r, s).bit_length() + 7) // 8)
     pair = lib.TPMS_SIGNATURE_ECC(
         hash=digest, signatureR=r.to_bytes(size, "big"), signatureS=s.to_bytes(size, "big")
