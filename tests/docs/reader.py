@@ -24,7 +24,7 @@ def home(tmp_path: Path) -> Iterator[Path]:
 
 
 def blocks(page: str) -> list[tuple[str, str]]:
-    """The commands of a page of docs/: where each block is run (empty: here), and its lines."""
+    """Commands of a page, by its path from docs/: where each block is run (empty: here), and its lines."""
     text = (DOCS / page).read_text()
     return re.findall(r"^```sh ?(.*)\n((?:.*\n)*?)```", text, re.MULTILINE)
 
