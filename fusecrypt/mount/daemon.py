@@ -141,6 +141,8 @@ async def _run(config: MountConfig, place: Place, pump: Pump, ready_fd: int) -> 
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, place, pump, nursery.cancel_scope)
         await nursery.start(Reporter(config, pump).serve, place.device)
+        if not config.foreground:
+            os.setsid()
         os.write(ready_fd, READY)
         os.close(ready_fd)
         if not config.foreground:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -51,15 +52,18 @@ class Daemon:
     """The process that will serve a mount, started ahead: it loads its libraries while keys are found.
 
     It has none of the secrets that are read meanwhile. Leaving the context without having called
-    :meth:`serve` ends it.
+    :meth:`serve` ends it. It stays in our process group until the mount answers: where a look at the mount
+    point makes systemd mount it, the kernel keeps all others waiting there. Ctrl-C is for us alone.
     """
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._process = subprocess.Popen(
-                _command(theirs.fileno()), pass_fds=[theirs.fileno()], start_new_session=True
-            )
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            with theirs:
+                self._process = subprocess.Popen(_command(theirs.fileno()), pass_fds=[theirs.fileno()])
+        finally:
+            signal.signal(signal.SIGINT, handler)
 
     def __enter__(self) -> Daemon:
         return self

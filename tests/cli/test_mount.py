@@ -335,8 +335,13 @@ def test_prompt(place: Place) -> None:
     """On the terminal, without echo; the terminal is as before afterwards, and free: the daemon left it."""
     terminal = Terminal(PROGRAM, "mount", place.lower, place.up)
     terminal.expect(b": ")
+    (daemon,) = Path(f"/proc/{terminal.pid}/task/{terminal.pid}/children").read_text().split()
+    assert os.getpgid(int(daemon)) == os.getpgid(
+        terminal.pid
+    )  # others would wait for themselves below autofs
     terminal.type(b"cipher aes\n")
     assert terminal.end() == 0
+    assert os.getsid(int(daemon)) == int(daemon)
     assert b"cipher aes" not in terminal.seen
     assert (place.up / "hello.txt").exists()
     run("umount", place.up)
