@@ -59,7 +59,7 @@ def find_keys(
         if file is None:
             wanted = ", ".join(sorted(sig.hex() for sig in sigs))
             raise WrongSecretError(
-                f"the passphrase fits no key of this tree: it wants {wanted}", "check the keyboard's layout"
+                f"the passphrase fits no key of this tree: it wants {wanted}", _way_out(wrapped)
             )
         volume, number = open_with_secret(file, secret, slot)
         return Found(tuple(held.token for held in volume.tokens()), f"slot {number}", volume)
@@ -68,6 +68,16 @@ def find_keys(
         if found is None:
             raise
         return found
+
+
+def _way_out(wrapped: WrappedPassphrase | None) -> str:
+    """What may be wrong with a secret: often it is a login password that was changed since it wrapped."""
+    if wrapped is None or wrapped.path is None:
+        return "check the keyboard's layout"
+    return (
+        "check the keyboard's layout; if it is a login password that was changed, give the old one to "
+        f"`fusecrypt key wrap {wrapped.path}`, which sets the new one"
+    )
 
 
 def _derived(secret: Secret, salt: bytes, wrapped: WrappedPassphrase | None) -> list[Found]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fusecrypt.errors import SecretError
@@ -33,12 +33,13 @@ _SIG_TEXT = 16
 
 @dataclass(frozen=True)
 class WrappedPassphrase:
-    """``version`` is 1 or 2, ``salt`` 8 octets, ``signature`` 8, ``body`` 16 to 64."""
+    """``version`` is 1 or 2, ``salt`` 8 octets, ``signature`` 8, ``body`` 16 to 64; ``path`` is the file."""
 
     version: int
     salt: bytes
     signature: bytes
     body: bytes
+    path: Path | None = field(default=None, compare=False)
 
     @classmethod
     def parse(cls, data: bytes, salt: bytes = DEFAULT_SALT) -> WrappedPassphrase:
@@ -106,7 +107,7 @@ def read_wrapped(path: Path, salt: bytes = DEFAULT_SALT) -> WrappedPassphrase:
     """Read a file; OSError or KeyFileError."""
     data = read_small(path, MAX_FILE)
     try:
-        return WrappedPassphrase.parse(data, salt)
+        return replace(WrappedPassphrase.parse(data, salt), path=path)
     except KeyFileError as error:
         hint = error.hint or f"`fusecrypt identify {path}` says what it is"
         raise KeyFileError(f"{path}: {error}", hint) from None

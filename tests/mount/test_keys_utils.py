@@ -118,6 +118,7 @@ def test_a_wrong_login_passphrase(home: Path, tmp_path: Path) -> None:
     wrong, lower = file_of(tmp_path, "wrong", b"not it\n"), home / ".Private"
     message = run("mount", "--passfile", wrong, lower, tmp_path / "mnt", status=3).stderr
     assert message.startswith("fusecrypt: the passphrase fits no key of this tree: it wants ")
+    assert f"`fusecrypt key wrap {home}/.ecryptfs/wrapped-passphrase`, which sets the new one" in message
     wrapped: list[str | Path] = ["--wrapped-passphrase", home / ".ecryptfs" / "wrapped-passphrase"]
     message = run("mount", *wrapped, "--passfile", wrong, lower, tmp_path / "mnt", status=3).stderr
     assert "the wrapping passphrase is wrong" in message
