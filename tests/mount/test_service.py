@@ -183,12 +183,12 @@ def test_a_service_starts_again_after_it_was_killed(kind: str, place: Path) -> N
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
         notices.bind(f"{place}/notify")
         notices.settimeout(PATIENCE)
-        for _ in range(2):
+        for last in ("signal", "watchdog"):
             with service(kind, place, CREDENTIALS_DIRECTORY=credentials) as process:
                 assert notices.recv(100) == b"READY=1"
                 process.kill()
                 process.wait()
-                for result, stands in (("exit-code", True), ("success", True), ("signal", False)):
+                for result, stands in (("exit-code", True), ("success", True), (last, False)):
                     subprocess.run(words, env=os.environ | {"SERVICE_RESULT": result}, check=True)
                     assert is_mounted(place / "up") == stands
 
