@@ -2,7 +2,7 @@
 
 Levels, lower ones first: unit (pure functions, native code), tree (an eCryptfs tree without FUSE), ops
 (FUSE handlers without a mount), mount (a real mount), reliability (mounts that are made to fail), tpm
-(swtpm), kernel (Debian's kernel in QEMU).
+(swtpm), kernel (Debian's kernel in QEMU), package (what is installed, and whole systems).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from hypothesis import settings
 
 from tests import watch
 
-LEVELS = ("unit", "tree", "ops", "mount", "reliability", "tpm", "kernel")
+LEVELS = ("unit", "tree", "ops", "mount", "reliability", "tpm", "kernel", "package")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
