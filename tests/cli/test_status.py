@@ -37,7 +37,8 @@ def test_what_a_mount_tells(tmp_path: Path) -> None:
         before = status(mount)
         for _ in range(100):
             assert (mount.path / "hello.txt").read_text().startswith("hello")
-        report = status(mount)
+        with (mount.path / "hello.txt").open():
+            report = status(mount)
         assert report["requests"] >= before["requests"] + 100
         assert 100 <= report["requests_by_lane"] < report["requests"]
         assert (report["pid"], report["owner"], report["key_source"]) == (mount.pid, 0, "passphrase")
