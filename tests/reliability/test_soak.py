@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.mount.support import PATIENCE
-
+PATIENCE = 60.0
+"""Seconds for a cycle or two on a busy machine."""
 Soak = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -53,7 +53,7 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path: Path, soak: Soak) -> None:
         assert run.returncode == 0, said
     assert f"going on after 10.0 minutes: {known['figures']['operations']} operations" in said
     last = said.splitlines()[-1]
-    assert last.startswith("10.0 minutes, seed 5, 1005: ")
+    assert " minutes, seed 5, 1005: " in last
     assert f" {known['figures']['kills'] + 1} kills" in last
     assert last.endswith("lost: 0")
     assert not (tmp_path / "state.json").exists()
