@@ -93,7 +93,9 @@ int
 lane_write(struct lane_request *q)
 {
     const struct fuse_write_in *in = q->arg;
-    if (q->n < sizeof *in || q->n - sizeof *in < in->size || q->lane->config.read_only)
+    if (q->n < sizeof *in || q->n - sizeof *in < in->size)
+        return LANE_PASS;
+    if (q->lane->config.read_only || q->lane->config.remote) /* writes that may wait are for threads */
         return LANE_PASS;
     fc_file *file = file_of(q->lane, in->fh);
     if (!file || file->shared || in->size == 0 || in->offset > file->lower.size ||

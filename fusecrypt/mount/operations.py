@@ -10,6 +10,7 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from typing import TypeVar
 
 import pyfuse3
 import trio
@@ -23,6 +24,7 @@ from fusecrypt.tree import attributes as tree_attributes
 from fusecrypt.tree import changes
 from fusecrypt.tree.nodes import Node, stale
 
+R = TypeVar("R")
 _STATFS_FIELDS = (
     "f_bsize", "f_frsize", "f_blocks", "f_bfree", "f_bavail", "f_files", "f_ffree", "f_favail",
 )  # fmt: skip
@@ -177,22 +179,29 @@ class Operations(DirectoryRequests):
     @async_handler
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         handle = self.handles.file(fh)
-        if handle.appends:
-            offset = handle.file.size
+
+        def write() -> bool:
+            handle.file.write(handle.file.size if handle.appends else offset, data)
+            return not handle.by_root and clear_set_id(handle.file.fd)
+
         with size_in_doubt(handle.node):
-            if handle.node in self._gates or offset - handle.file.size > _LONG_WRITE:
-                await self._alone(handle.node, lambda: handle.file.write(offset, data))
+            if self._waits(handle.node, offset - handle.file.size):
+                cleared = await self._alone(handle.node, write)
             else:
-                handle.file.write(offset, data)
-        if not handle.by_root and clear_set_id(handle.file.fd):
+                cleared = write()
+        if cleared:
             pyfuse3.invalidate_inode(handle.node.number, attr_only=True)
         return len(data)
+
+    def _waits(self, node: Node, gap: int) -> bool:
+        """Whether to change a file in a thread: ``gap`` octets behind its end are to be filled."""
+        return self._remote or gap > _LONG_WRITE or node in self._gates
 
     async def _truncate(self, node: Node, size: int, ctx: pyfuse3.RequestContext) -> None:
         """Cut or extend; long extensions fill with encrypted zeros, so they run in a thread."""
         file = self.tree.open(node, True)
         try:
-            if node in self._gates or size - file.size > _LONG_WRITE:
+            if self._waits(node, size - file.size):
                 await self._alone(node, lambda: file.truncate(size))
             else:
                 file.truncate(size)
@@ -202,10 +211,10 @@ class Operations(DirectoryRequests):
         finally:
             self.tree.close_file(node)
 
-    async def _alone(self, node: Node, work: Callable[[], None]) -> None:
+    async def _alone(self, node: Node, work: Callable[[], R]) -> R:
         self.before_waiting()
         async with self._gates.alone(node):
-            await trio.to_thread.run_sync(work)
+            return await trio.to_thread.run_sync(work)
 
     @async_handler
     async def flush(self, fh: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.mount.support import PATIENCE, PROGRAM, Mount, mounted, outcome
+from tests.mount.support import PATIENCE, PROGRAM, Mount, mounted, outcome, run
 from tests.mount.users import PYTHON
 
 PLAIN = ("-o", "ecryptfs_enable_filename_crypto=n")
@@ -117,6 +117,22 @@ def test_all_who_waited_for_a_hanging_lower_file_system_go_on(two: tuple[Mount, 
     assert sorted(os.listdir(mount.path)) == ["file", "new", "other", "waits"]
     assert (mount.path / "file").read_bytes() == b"contents"
     assert (mount.path / "other").read_bytes() == b"x" + bytes(SIZE - 1)
+
+
+def test_a_write_that_waits_leaves_the_daemon_free(tmp_path: Path) -> None:
+    """Below, each write goes to the disk before it returns."""
+    with (
+        mounted(tmp_path / "lowest", *PLAIN, "--shared", path=tmp_path / "lower") as below,
+        mounted(tmp_path / "lower", *PLAIN, path=tmp_path / "up") as mount,
+    ):
+        (mount.path / "file").write_bytes(b"before" * 10)
+        with Caller(mount.path, OPEN("file") + "; os.pwrite(fd, b'x', 0)", "os.fsync(fd)") as caller:
+            with stopped(below):
+                caller.call()
+                assert caller.waits
+                assert "health    good" in run("status", mount.path).stdout
+            assert caller.returns()
+        assert (mount.path / "file").read_bytes() == b"xefore" + b"before" * 9
 
 
 def test_who_waits_for_a_read_can_be_killed(two: tuple[Mount, Mount]) -> None:

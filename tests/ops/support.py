@@ -30,10 +30,10 @@ def fields(*names: str) -> Any:
 
 
 @contextmanager
-def operations(lower: Path, **modes: Any) -> Iterator[Operations]:
+def operations(lower: Path, *, remote: bool = False, **modes: Any) -> Iterator[Operations]:
     """The handlers over a fresh tree. At the end every handle must be released and every node forgotten."""
     with opened(lower, policy(**modes)) as tree:
-        yield Operations(tree)
+        yield Operations(tree, remote=remote)
 
 
 class Client:

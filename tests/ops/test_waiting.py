@@ -118,6 +118,41 @@ def test_others_are_served_beside_a_read_that_waits(tmp_path: Path, monkeypatch:
         awaited(handlers, work)
 
 
+@pytest.mark.parametrize("change", ["write", "truncate"])
+def test_others_are_served_beside_a_change_on_a_slow_lower(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """However small: where the lower file system may hang, only the file that is changed waits."""
+
+    async def work(client: Client) -> None:
+        inode, fh = await client.create(b"f", b"start")
+        other, other_fh = await client.create(b"other", b"other")
+        brake = Brake(monkeypatch, change)
+        order = []
+
+        async def change_it() -> None:
+            if change == "write":
+                await client.handlers.write(fh, 5, b"ed")
+            else:
+                await client.resize(inode, 7)
+            order.append("changed")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(change_it)
+            await brake.reached()
+            assert await client.read(other_fh, 0, 9) == b"other"
+            assert (await client.handlers.lookup(ROOT, b"other", caller())).st_ino == other
+            assert order == []
+            brake.release.set()
+        assert await client.read(fh, 0, 9) == b"start" + (b"ed" if change == "write" else bytes(2))
+        await client.handlers.forget([(other, 1)])
+        await client.done(inode, fh)
+        await client.done(other, other_fh)
+
+    with operations(tmp_path, remote=True) as handlers:
+        awaited(handlers, work)
+
+
 def test_two_long_writes_to_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One after the other: a gap is filled once, and the size only grows."""
     brake = Brake(monkeypatch, "write")
