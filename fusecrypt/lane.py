@@ -5,12 +5,27 @@ What the lane is and does stands in native/fusecrypt.h.
 
 from __future__ import annotations
 
+import enum
 import errno
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from fusecrypt._native import ffi, lib
 from fusecrypt.native import KEY_BYTES, FileKey, Names, Secret, check, octets_of
+
+
+class Storage(enum.Enum):
+    """Where a lower tree lies: whether its file system may have to wait, and what for."""
+
+    MEMORY = enum.auto()
+    DISK = enum.auto()
+    NETWORK = enum.auto()
+    """Or another daemon: it may hang, asks its server again and again, and may tell only at close that a
+    write failed."""
+
+
+_SLOW_NS = {Storage.MEMORY: -1, Storage.DISK: 2_000_000, Storage.NETWORK: 0}
+"""Fast disks take less for what is not in memory; and less than waking a thread would cost."""
 
 
 class LaneFile:
@@ -94,7 +109,8 @@ class Hole(NamedTuple):
 
 
 class OpenRecord(NamedTuple):
-    """A file that the lane had open: a descriptor that is the caller's now, and how often it is open."""
+    """What the lane had open: a descriptor that is the caller's now, and how often a file is
+    open."""
 
     fd: int
     opens: int
@@ -123,7 +139,21 @@ LANE_IDLE: int = lib.FC_LANE_IDLE
 LANE_REQUEST: int = lib.FC_LANE_REQUEST
 LANE_GONE: int = lib.FC_LANE_GONE
 LANE_BUSY: int = lib.FC_LANE_BUSY
+LANE_ASIDE: int = lib.FC_LANE_ASIDE
 _NAME_ROOM = 256
+
+
+class Aside:
+    """A request that was put aside since it would wait for a disk or a network."""
+
+    __slots__ = ("_aside",)
+
+    def __init__(self, aside: ffi.CData) -> None:
+        self._aside = aside
+
+    def fetch(self) -> None:
+        """Wait until what it needs is in memory, or cannot be had. For any thread; nothing else is used."""
+        lib.fc_aside_fetch(self._aside)
 
 
 class Lane:
@@ -142,7 +172,7 @@ class Lane:
         quiet: bool,
         owns_sizes: bool,
         shared: bool,
-        remote: bool,
+        storage: Storage,
         valid: float,
     ) -> None:
         self._names = names
@@ -153,7 +183,8 @@ class Lane:
             "quiet": quiet,
             "owns_sizes": owns_sizes,
             "shared": shared,
-            "remote": remote,
+            "remote": storage is Storage.NETWORK,
+            "slow_ns": _SLOW_NS[storage],
             "valid_ns": int(valid * 1e9),
         }
         out = ffi.new("fc_lane **")
@@ -169,10 +200,22 @@ class Lane:
         """Answer up to ``budget`` requests, looking ``spins`` times for the next one, and sleeping for it up
         to ``sleep_ms``.
 
-        LANE_REQUEST: one waits for pyfuse3; LANE_GONE: the mount is no more; LANE_IDLE: there is none now;
-        LANE_BUSY: the budget is used up. Raises OSError.
+        LANE_REQUEST: one waits for pyfuse3; LANE_ASIDE: one is to be fetched; LANE_GONE: the mount is no
+        more; LANE_IDLE: there is none now; LANE_BUSY: the budget is used up. Raises OSError.
         """
         return check(lib.fc_lane_run(self._lane, spins, sleep_ms, budget))
+
+    def aside(self) -> Aside:
+        """After LANE_ASIDE: the request that needs what is not in memory."""
+        return Aside(lib.fc_lane_aside(self._lane))
+
+    def resume(self, aside: Aside) -> None:
+        """It was fetched: the next run answers it."""
+        lib.fc_lane_resume(self._lane, aside._aside)
+
+    def give_up(self) -> None:
+        """Answer those that were put aside whose callers are being killed: they wait for nothing any more."""
+        lib.fc_lane_give_up(self._lane)
 
     @property
     def answered(self) -> int:

@@ -181,6 +181,9 @@ enum {
     FC_PEEK_ERROR = 4    /* the file cannot be opened or read: error says why */
 };
 
+/* How far to look: attributes, also the header of a regular file, or that only if it is in memory. */
+enum { FC_LOOK_STAT = 0, FC_LOOK_HEADER = 1, FC_LOOK_NOW = 2 };
+
 typedef struct {
     uint64_t ino, dev, size, blocks, rdev;
     int64_t atime_ns, mtime_ns, ctime_ns;
@@ -192,14 +195,15 @@ typedef struct {
 
 /*
  * fstatat(AT_SYMLINK_NOFOLLOW) of `count` names (each ended by NUL, one after the other in `names`,
- * `n` octets in all) under a directory descriptor; with `peek`, regular files are opened (O_RDONLY |
- * O_NOFOLLOW | O_NONBLOCK | O_NOATIME where allowed) and the first 16 octets of their header read;
- * what is opened is fstat()ed again, so size and identity belong to one file. An empty name means the
- * descriptor itself (AT_EMPTY_PATH). Returns 0; errors are in the entries.
+ * `n` octets in all) under a directory descriptor; with FC_LOOK_HEADER, regular files are opened
+ * (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOATIME where allowed) and the first 16 octets of their header
+ * read; what is opened is fstat()ed again, so size and identity belong to one file. FC_LOOK_NOW: the
+ * error is EAGAIN if the header is not in memory, EOPNOTSUPP if that cannot be told. An empty name means
+ * the descriptor itself (AT_EMPTY_PATH). Returns 0; errors are in the entries.
  */
-int fc_stat_many(int dirfd, const char *names, size_t n, size_t count, int peek, fc_stat *out);
-/* The same of one open descriptor (which must be readable for the peek). */
-int fc_stat_fd(int fd, int peek, fc_stat *out);
+int fc_stat_many(int dirfd, const char *names, size_t n, size_t count, int look, fc_stat *out);
+/* The same of one open descriptor (which must be readable for its header). */
+int fc_stat_fd(int fd, int look, fc_stat *out);
 
 int fc_renameat2(int olddirfd, const char *oldname, int newdirfd, const char *newname, unsigned flags);
 /* utimensat with AT_SYMLINK_NOFOLLOW; an empty name with AT_EMPTY_PATH. set_*: 0 leaves the time
@@ -231,7 +235,9 @@ typedef struct {
     int32_t owns_sizes; /* the kernel believes no size but its own (write-back caching) */
     int32_t
         shared; /* others write the tree too: no attributes of a file are kept, whose number may be reused */
-    int32_t remote;    /* the lower file system is slow: what it cannot promise to have in memory is left */
+    int32_t remote;    /* the lower file system asks others, and may hang */
+    int64_t slow_ns;   /* an answer that took longer shows that a disk is slow, and for a while what would
+                          wait for it is put aside; 0: always; negative: never */
     uint64_t valid_ns; /* how long the kernel may keep names and attributes */
 } fc_lane_config;
 
@@ -243,7 +249,7 @@ typedef struct {
     uint32_t kind;                                /* S_IFMT bits */
     uint32_t generation;
     int32_t pin; /* a descriptor (O_PATH) of an object without a link, or -1 */
-    int32_t fd;  /* of an open file, or -1; and what belongs to it: */
+    int32_t fd;  /* of an open file, or of a directory (O_PATH), or -1; and what belongs to a file: */
     int32_t opens, writable;
     int64_t born_ns;
 } fc_record;
@@ -288,14 +294,26 @@ void fc_lane_may_create(fc_lane *);
 /* How many requests came through libfuse's place; 0 after the first: this pyfuse3 cannot be served. */
 uint64_t fc_lane_received(void);
 
-enum { FC_LANE_IDLE = 0, FC_LANE_REQUEST = 1, FC_LANE_GONE = 2, FC_LANE_BUSY = 3 };
+enum { FC_LANE_IDLE = 0, FC_LANE_REQUEST = 1, FC_LANE_GONE = 2, FC_LANE_BUSY = 3, FC_LANE_ASIDE = 4 };
 /*
  * Answer up to `budget` requests, looking `spins` times for the next one, and sleeping for it up to
- * `sleep_ms`, if there is none. FC_LANE_REQUEST: one waits
- * for the caller; FC_LANE_GONE: the mount is no more; FC_LANE_IDLE: there is none now; FC_LANE_BUSY:
- * the budget is used up.
+ * `sleep_ms`, if there is none. FC_LANE_REQUEST: one waits for the caller; FC_LANE_ASIDE: one was put
+ * aside; FC_LANE_GONE: the mount is no more; FC_LANE_IDLE: there is none now; FC_LANE_BUSY: the budget
+ * is used up.
  */
 int fc_lane_run(fc_lane *, unsigned spins, int sleep_ms, unsigned budget);
+/*
+ * A request that needs what is not in memory: after FC_LANE_ASIDE the one that is meant. It stays valid
+ * until it is resumed, also without the lane.
+ */
+typedef struct fc_aside fc_aside;
+fc_aside *fc_lane_aside(const fc_lane *);
+/* Wait until what it needs is in memory, or cannot be had; for any thread. */
+void fc_aside_fetch(fc_aside *);
+/* It is answered next, and no more to be used. */
+void fc_lane_resume(fc_lane *, fc_aside *);
+/* Answer those whose callers are being killed meanwhile. */
+void fc_lane_give_up(fc_lane *);
 /* Requests that were answered here so far. */
 uint64_t fc_lane_answered(const fc_lane *);
 

@@ -12,10 +12,6 @@
 /* The heads of a request for a write: what stands before its data. */
 #define WRITE_HEADS (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
 
-/* The lane that serves this process's mount. */
-static fc_lane *attached;
-static uint64_t received;
-
 /* ---- Replies ----------------------------------------------------------------------------------- */
 
 /* Octets of a reply that are put together first: cheaper than a vector, of which each part is mapped. */
@@ -110,8 +106,9 @@ answer(struct lane_request *q)
         return lane_rmdir(q);
     case FUSE_OPENDIR:
         return lane_opendir(q);
+    case FUSE_READDIR:
     case FUSE_READDIRPLUS:
-        return lane_readdirplus(q);
+        return lane_readdir(q);
     case FUSE_RELEASEDIR:
         return lane_releasedir(q);
     case FUSE_OPEN:
@@ -156,7 +153,9 @@ int
 fc_lane_run(fc_lane *lane, unsigned spins, int sleep_ms, unsigned budget)
 {
     while (budget-- > 0) {
-        ssize_t got = next_request(lane, spins, sleep_ms);
+        ssize_t got = (ssize_t)lane_next_fetched(lane);
+        if (got == 0)
+            got = next_request(lane, spins, sleep_ms);
         if (got < 0)
             return got == -ENODEV ? FC_LANE_GONE : (int)got;
         if (got == 0)
@@ -166,69 +165,16 @@ fc_lane_run(fc_lane *lane, unsigned spins, int sleep_ms, unsigned budget)
         struct lane_request q = {.lane = lane, .in = (void *)lane->request};
         q.arg = q.in + 1;
         q.n = (size_t)got - sizeof *q.in;
-        if (!lane->config.simple || answer(&q) == LANE_PASS) {
+        int how = lane->config.simple ? lane_with_care(&q, answer) : LANE_PASS;
+        if (how == LANE_PASS) {
             lane->waiting = q.n + sizeof *q.in;
             return FC_LANE_REQUEST;
         }
+        if (how == LANE_ASIDE)
+            return FC_LANE_ASIDE;
         lane->answered++;
     }
     return FC_LANE_BUSY;
-}
-
-/* libfuse's names; of its session only the buffer matters here. */
-struct fuse_session;
-struct fuse_buf;
-int fuse_session_receive_buf(struct fuse_session *, struct fuse_buf *);
-struct fuse_buf {
-    size_t size;
-    int flags;
-    void *mem;
-    int fd;
-    off_t pos;
-    size_t mem_size; /* since 3.17; never read here */
-};
-
-static int
-receive(void *mem)
-{
-    fc_lane *lane = attached;
-    size_t n = lane->waiting;
-    if (n) {
-        memcpy(mem, lane->request, n);
-        lane->waiting = 0;
-        return (int)n;
-    }
-    ssize_t got = read(lane->fd, mem, LANE_BUFFER);
-    return got < 0 ? (errno == ENODEV ? 0 : -errno) : (int)got;
-}
-
-/*
- * What pyfuse3 calls for its next request. This module is loaded where the linker looks before it looks
- * into libfuse (see fusecrypt/mount/__init__.py), so the call arrives here.
- */
-__attribute__((visibility("default"))) int
-fuse_session_receive_buf(struct fuse_session *session, struct fuse_buf *buf)
-{
-    (void)session;
-    if (!attached)
-        return -EBADF;
-    if (!buf->mem)
-        buf->mem = malloc(LANE_BUFFER); /* pyfuse3 gives it back with free() */
-    if (!buf->mem)
-        return -ENOMEM;
-    int got = receive(buf->mem);
-    if (got > 0) {
-        buf->size = (size_t)got;
-        buf->flags = 0;
-        received++;
-    }
-    return got;
-}
-
-uint64_t
-fc_lane_received(void)
-{
-    return received;
 }
 
 uint64_t
@@ -276,23 +222,15 @@ fc_lane_free(fc_lane *lane)
     if (!lane)
         return;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    if (attached == lane)
-        attached = NULL;
+    lane_detach(lane);
     if (lane->request)
         munmap(lane->request + WRITE_HEADS - page, page + LANE_BUFFER);
     if (lane->data)
         munmap(lane->data, LANE_BUFFER);
     lane_listings_free(lane);
+    lane_asides_free(lane);
     lane_drop_all(&lane->nodes);
     lane_forms_free(lane);
     free(lane->handles);
     free(lane);
-}
-
-int
-fc_lane_attach(fc_lane *lane, int fd)
-{
-    lane->fd = fd;
-    attached = lane;
-    return 0;
 }

@@ -12,7 +12,8 @@
 
 /*
  * An object that the kernel refers to. Either it is ours: an object about which there is nothing to
- * know but its one link. Or it is the caller's (`theirs`), and then this is only a mark that says so.
+ * know but its one link. Or it is the caller's (`theirs`), and then this is a mark that says so, with the
+ * link that it had here, by which only its way is fetched into memory.
  */
 struct lane_node {
     struct lane_node *next_number, *next_ino;
@@ -20,7 +21,7 @@ struct lane_node {
     int theirs;
     int dir_fd;    /* a directory's descriptor for *at calls, or -1; theirs is not to be closed */
     fc_file *file; /* while it is open; of ours the head of a struct lane_open */
-    char name[];   /* ours: the lower name, ended by NUL */
+    char name[];   /* ours: the lower name, ended by NUL; theirs: what it was last here, or nothing */
 };
 
 struct lane_nodes {
@@ -79,9 +80,15 @@ struct fc_lane {
     size_t listing_count;
     uint64_t open_directories[LANE_DIRECTORIES]; /* numbers, the oldest at `oldest_directory` */
     size_t oldest_directory;
-    uint8_t *request; /* where a request is read to, so that the octets of a write are aligned */
-    uint8_t *data;    /* LANE_BUFFER octets for the data of a reply */
-    size_t waiting;   /* octets of a request that is the caller's to answer, 0: none */
+    uint8_t *request;        /* where a request is read to, so that the octets of a write are aligned */
+    uint8_t *data;           /* LANE_BUFFER octets for the data of a reply */
+    size_t waiting;          /* octets of a request that is the caller's to answer, 0: none */
+    int fetched;             /* the request at hand was put aside: what it needs was in memory a moment ago */
+    int careful;             /* it may not wait: what is not in memory is to be fetched first */
+    int64_t slow_until;      /* when requests may wait again, for CLOCK_MONOTONIC in ns */
+    int blind;               /* the lower file system cannot tell which contents are in memory */
+    struct fc_aside *asides; /* what was put aside, the latest first */
+    struct fc_aside *fetched_asides; /* what can be answered now, in order */
     uint64_t answered;
 };
 
@@ -93,8 +100,11 @@ struct lane_request {
     size_t n; /* octets of arg */
 };
 
-/* What a handler says; on LANE_PASS nothing has been answered, and the caller will do all of it. */
-enum { LANE_DONE, LANE_PASS };
+/*
+ * What a handler says. On LANE_PASS nothing has been answered, and the caller will do all of it; on
+ * LANE_ASIDE nothing has been done, and the request is to be put aside.
+ */
+enum { LANE_DONE, LANE_PASS, LANE_ASIDE };
 
 int lane_reply(struct lane_request *, const void *data, size_t n);
 int lane_reply_two(struct lane_request *, const void *head, size_t h, const void *data, size_t n);
@@ -103,7 +113,11 @@ int lane_refuse(struct lane_request *, int error);
 /* The argument of a request that ends with a name: the name, ended by NUL, at `from`, or NULL. */
 const char *lane_name(struct lane_request *, size_t from);
 
-/* ---- lane_directory.c: directories and what is in them -------------------------------------------- */
+/* ---- lane_libfuse.c: where libfuse gets its requests from ------------------------------------------- */
+
+void lane_detach(const fc_lane *);
+
+/* ---- lane_directory.c: descriptors of directories --------------------------------------------------- */
 
 /* Whether a node is the object that a stat describes. */
 int lane_is(const struct lane_node *, uint64_t dev, uint64_t ino, uint32_t mode);
@@ -114,10 +128,55 @@ int lane_is(const struct lane_node *, uint64_t dev, uint64_t ino, uint32_t mode)
 int lane_directory_fd(fc_lane *, uint64_t number);
 /* openat() of a lower object; a read-only mount leaves no access times below. */
 int lane_open_lower(const fc_lane *, int dir_fd, const char *name, int flags);
+
+/* ---- lane_listing.c: what is in directories ----------------------------------------------------------- */
+
+/* What getdents64(2) gives. */
+struct lane_entry {
+    uint64_t ino;
+    int64_t next; /* the position after this entry */
+    unsigned short size;
+    unsigned char type;
+    char name[];
+};
+
 void lane_listings_free(fc_lane *);
+/* The descriptor of a request's listing, and where it goes on; -1 if there is none. */
+int lane_listing_place(const struct lane_request *, int64_t *position);
 int lane_opendir(struct lane_request *);
-int lane_readdirplus(struct lane_request *);
+/* FUSE_READDIR and FUSE_READDIRPLUS. */
+int lane_readdir(struct lane_request *);
 int lane_releasedir(struct lane_request *);
+
+/* ---- lane_places.c: what requests need of the lower tree ------------------------------------------------
+ */
+
+/* A lower object: a path that begins at a descriptor, "" the object behind that one itself. */
+struct lane_place {
+    int fd;      /* -1: none */
+    size_t from; /* where the path begins */
+    char room[PATH_MAX];
+};
+
+const char *lane_path(const struct lane_place *);
+/* The places that a request needs; their descriptors are the lane's. */
+void lane_find_places(struct lane_request *, struct lane_place places[2]);
+/* Open an object (O_PATH) by the way that is known of it, and see that it is the one; or -1. */
+int lane_open_object(const fc_lane *, uint64_t number);
+/* openat() of a path without symlinks and ways up, with O_PATH; `resolve` adds to that (RESOLVE_*). */
+int lane_open_path(int dir_fd, const char *path, uint64_t resolve);
+/* Whether the kernel can find such a path, or that it is not there, in memory. */
+int lane_knows(int dir_fd, const char *path);
+/* Whether a request needs names or attributes that are not in memory. */
+int lane_would_wait(struct lane_request *);
+
+/* ---- lane_aside.c: requests that would wait for a disk or a network ---------------------------------- */
+
+/* Let a request be answered, or put it aside: what the answer says. */
+int lane_with_care(struct lane_request *, int (*answer)(struct lane_request *));
+/* Make the next one that was fetched the request at hand: its octets, or 0. */
+size_t lane_next_fetched(fc_lane *);
+void lane_asides_free(fc_lane *);
 
 /* ---- lane_forms.c: headers of known forms ---------------------------------------------------------- */
 
@@ -157,11 +216,13 @@ int lane_write(struct lane_request *);
 
 /* The lower name of an upper one; its length, or -1. */
 ssize_t lane_lower_name(const fc_lane *, const char *name, char lower[NAME_MAX + 1]);
-/* Attributes and upper size of a child; 0, an errno, or -1 where that takes more than a look. */
-int lane_look(const fc_lane *, int dir_fd, const char *lower, fc_stat *, int64_t *size);
 /*
- * What is called `lower` in a directory: its entry, counted as one more lookup. 0, ENOENT, or -1 where
- * that takes more than a look.
+ * Attributes and upper size of a child; 0, an errno (EAGAIN where that would wait), or -1 where it takes
+ * more than a look.
+ */
+int lane_look(fc_lane *, int dir_fd, const char *lower, fc_stat *, int64_t *size);
+/*
+ * What is called `lower` in a directory: its entry, counted as one more lookup. 0, or as lane_look().
  */
 int lane_enter(fc_lane *, uint64_t parent, int dir_fd, const char *lower, struct fuse_entry_out *);
 int lane_lookup(struct lane_request *);

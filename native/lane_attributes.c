@@ -91,7 +91,7 @@ lane_entry_of(const fc_lane *lane, const struct lane_node *node, const fc_stat *
 
 /* ---- Attributes of what is known ----------------------------------------------------------------- */
 
-/* Attributes and upper size of any object; 0, or -1. */
+/* Attributes and upper size of any object; 0, EAGAIN where that would wait, or -1. */
 static int
 attributes_of(fc_lane *lane, const struct lane_node *node, fc_stat *st, int64_t *size)
 {
@@ -100,8 +100,9 @@ attributes_of(fc_lane *lane, const struct lane_node *node, fc_stat *st, int64_t 
         return -1;
     if (!file && !node->theirs) {
         int dir_fd = node->r.pin < 0 ? lane_directory_fd(lane, node->r.parent) : -1;
-        if (dir_fd < 0 || lane_look(lane, dir_fd, node->name, st, size))
-            return -1;
+        int error = dir_fd < 0 ? -1 : lane_look(lane, dir_fd, node->name, st, size);
+        if (error)
+            return error == EAGAIN ? EAGAIN : -1;
         return lane_is(node, st->dev, st->ino, st->mode) ? 0 : -1;
     }
     if (!file && node->dir_fd < 0)
@@ -117,8 +118,9 @@ lane_getattr(struct lane_request *q)
     const struct lane_node *node = lane_by_number(&q->lane->nodes, q->in->nodeid);
     fc_stat st;
     int64_t size;
-    if (!node || attributes_of(q->lane, node, &st, &size))
-        return LANE_PASS;
+    int error = node ? attributes_of(q->lane, node, &st, &size) : -1;
+    if (error)
+        return error == EAGAIN ? LANE_ASIDE : LANE_PASS;
     return reply_attributes(q, node, &st, (uint64_t)size);
 }
 
@@ -187,8 +189,9 @@ lane_setattr(struct lane_request *q)
         return LANE_PASS;
     /* Nothing that is done here changes the size; one without a link has the size that was seen last. */
     int64_t size = node->r.shown;
-    if ((node->r.pin < 0 || node->file) && attributes_of(q->lane, node, &st, &size))
-        return LANE_PASS;
+    int error = node->r.pin < 0 || node->file ? attributes_of(q->lane, node, &st, &size) : 0;
+    if (error)
+        return error == EAGAIN ? LANE_ASIDE : LANE_PASS;
     int held, fd = descriptor_of(q->lane, node, &held);
     if (fd < 0 || size < 0 || (uint64_t)size > LANE_MAX_SIZE)
         return LANE_PASS;

@@ -63,7 +63,8 @@ lane_create(struct lane_request *q)
     const struct fuse_create_in *in = q->arg;
     const char *name = lane_name(q, sizeof *in);
     char lower[NAME_MAX + 1];
-    if (!name || !lane->may_create || !lane_stays_ours(q) || lane_lower_name(lane, name, lower) < 0)
+    if (!name || !lane->may_create || lane->config.remote || !lane_stays_ours(q) ||
+        lane_lower_name(lane, name, lower) < 0)
         return LANE_PASS;
     int dir_fd = lane_directory_fd(lane, q->in->nodeid);
     int fd = dir_fd < 0 ? -1 : create_lower(lane, dir_fd, lower, in);

@@ -42,10 +42,17 @@ upper_size(const fc_lane *lane, int dir_fd, const char *lower, const fc_stat *st
 }
 
 int
-lane_look(const fc_lane *lane, int dir_fd, const char *lower, fc_stat *st, int64_t *size)
+lane_look(fc_lane *lane, int dir_fd, const char *lower, fc_stat *st, int64_t *size)
 {
-    if (fc_stat_many(dir_fd, lower, strlen(lower) + 1, 1, 1, st) < 0)
-        return -1;
+    const size_t n = strlen(lower) + 1;
+    if (lane->careful && !lane->blind) {
+        fc_stat_many(dir_fd, lower, n, 1, FC_LOOK_NOW, st);
+        lane->blind = st->error == EOPNOTSUPP && !lane->config.remote;
+        if (st->error == EAGAIN || (st->error == EOPNOTSUPP && !lane->blind))
+            return EAGAIN;
+    }
+    if (!lane->careful || lane->blind)
+        fc_stat_many(dir_fd, lower, n, 1, FC_LOOK_HEADER, st);
     if (st->error)
         return st->peek == FC_PEEK_ERROR ? -1 : st->error;
     *size = upper_size(lane, dir_fd, lower, st);
@@ -113,7 +120,7 @@ lane_lookup(struct lane_request *q)
     if (error == ENOENT)
         out = lane_entry_of(lane, NULL, NULL, 0);
     else if (error)
-        return LANE_PASS;
+        return error == EAGAIN ? LANE_ASIDE : LANE_PASS;
     return lane_reply(q, &out, sizeof out);
 }
 

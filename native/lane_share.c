@@ -7,16 +7,31 @@
 
 /* ---- What the caller tells ---------------------------------------------------------------------- */
 
-int
-fc_lane_mark(fc_lane *lane, uint64_t number, uint64_t dev, uint64_t ino, uint32_t kind)
+static int
+add_mark(fc_lane *lane, const fc_record *of, const char *name)
 {
-    const fc_record mark = {.number = number, .dev = dev, .ino = ino, .kind = kind, .pin = -1, .fd = -1};
-    struct lane_node *node = lane_add(&lane->nodes, &mark, "", 0);
+    const fc_record mark = {
+        .number = of->number,
+        .dev = of->dev,
+        .ino = of->ino,
+        .parent = of->parent,
+        .kind = of->kind,
+        .pin = -1,
+        .fd = -1,
+    };
+    struct lane_node *node = lane_add(&lane->nodes, &mark, name, strlen(name));
     if (!node)
         return -ENOMEM;
     node->theirs = 1;
     lane->nodes.ours--;
     return 0;
+}
+
+int
+fc_lane_mark(fc_lane *lane, uint64_t number, uint64_t dev, uint64_t ino, uint32_t kind)
+{
+    const fc_record of = {.number = number, .dev = dev, .ino = ino, .kind = kind};
+    return add_mark(lane, &of, "");
 }
 
 static struct lane_node *
@@ -83,12 +98,15 @@ fc_lane_take(fc_lane *lane, uint64_t number, fc_record *out, char *name)
         return -ENOENT;
     *out = node->r;
     memcpy(name, node->name, strlen(node->name) + 1);
-    int error = fc_lane_mark(lane, number, node->r.dev, node->r.ino, node->r.kind);
+    int error = add_mark(lane, out, node->name);
     if (error)
         return error;
     node->r.pin = -1; /* the caller's now */
     if (node->file)
         hand_over(lane, node, out);
+    if (node->dir_fd >= 0)
+        out->fd = node->dir_fd;
+    node->dir_fd = -1; /* the caller's too */
     lane_drop(&lane->nodes, node);
     return 0;
 }

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define SECOND 1000000000
@@ -52,12 +53,13 @@ peek_failed(fc_stat *out, int error)
 
 /* What the first octets of an open regular file say. */
 static void
-peek_header(int fd, fc_stat *out)
+peek_header(int fd, int look, fc_stat *out)
 {
     uint8_t h[PEEK];
+    const struct iovec part = {h, sizeof h};
     ssize_t got;
     do
-        got = pread(fd, h, sizeof h, 0);
+        got = preadv2(fd, &part, 1, 0, look == FC_LOOK_NOW ? RWF_NOWAIT : 0);
     while (got < 0 && errno == EINTR);
     if (got < 0) {
         peek_failed(out, errno);
@@ -72,7 +74,7 @@ peek_header(int fd, fc_stat *out)
 }
 
 int
-fc_stat_fd(int fd, int peek, fc_stat *out)
+fc_stat_fd(int fd, int look, fc_stat *out)
 {
     struct stat st;
     if (fstat(fd, &st) < 0) {
@@ -80,8 +82,8 @@ fc_stat_fd(int fd, int peek, fc_stat *out)
         return 0;
     }
     copy_stat(&st, out);
-    if (peek && S_ISREG(st.st_mode))
-        peek_header(fd, out);
+    if (look && S_ISREG(st.st_mode))
+        peek_header(fd, look, out);
     return 0;
 }
 
@@ -95,11 +97,11 @@ fc_open_quietly(int dirfd, const char *name, int flags)
 }
 
 static void
-stat_one(int dirfd, const char *name, int peek, fc_stat *out)
+stat_one(int dirfd, const char *name, int look, fc_stat *out)
 {
     struct stat st;
     if (*name == '\0') {
-        fc_stat_fd(dirfd, peek, out);
+        fc_stat_fd(dirfd, look, out);
         return;
     }
     if (fstatat(dirfd, name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
@@ -107,7 +109,7 @@ stat_one(int dirfd, const char *name, int peek, fc_stat *out)
         return;
     }
     copy_stat(&st, out);
-    if (!peek || !S_ISREG(st.st_mode))
+    if (!look || !S_ISREG(st.st_mode))
         return;
     if (st.st_size == 0) {
         out->peek = FC_PEEK_EMPTY;
@@ -119,19 +121,19 @@ stat_one(int dirfd, const char *name, int peek, fc_stat *out)
         peek_failed(out, errno);
         return;
     }
-    fc_stat_fd(fd, peek, out);
+    fc_stat_fd(fd, look, out);
     close(fd);
 }
 
 int
-fc_stat_many(int dirfd, const char *names, size_t n, size_t count, int peek, fc_stat *out)
+fc_stat_many(int dirfd, const char *names, size_t n, size_t count, int look, fc_stat *out)
 {
     const char *end = names + n;
     for (size_t i = 0; i < count; i++) {
         const char *nul = memchr(names, '\0', (size_t)(end - names));
         if (!nul)
             return -EINVAL;
-        stat_one(dirfd, names, peek, &out[i]);
+        stat_one(dirfd, names, look, &out[i]);
         names = nul + 1;
     }
     return names == end ? 0 : -EINVAL;

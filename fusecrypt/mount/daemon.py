@@ -27,7 +27,7 @@ from fusecrypt.mount import lock
 from fusecrypt.mount.config import READY, MountConfig, receive
 from fusecrypt.mount.device import mount_device
 from fusecrypt.mount.idle import end_when_idle
-from fusecrypt.mount.mounts import is_remote, mount_on
+from fusecrypt.mount.mounts import mount_on, storage_of
 from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.mount.notify import keep_alive, notify
 from fusecrypt.mount.operations import Operations
@@ -113,7 +113,7 @@ def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
     operations = Operations(
         tree,
         writeback=not policy.shared,
-        remote=is_remote(root_fd),
+        storage=storage_of(root_fd),
         kernel_checks="default_permissions" in config.options,
     )
     negotiation = Negotiation(mount_device(config.lower, config.mountpoint, config.options))
@@ -140,6 +140,7 @@ async def _run(config: MountConfig, place: Place, pump: Pump, ready_fd: int) -> 
     trio.lowlevel.add_instrument(pump)
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, place, pump, nursery.cancel_scope)
+        await nursery.start(pump.serve)
         await nursery.start(Reporter(config, pump).serve, place.device)
         if not config.foreground:
             os.setsid()

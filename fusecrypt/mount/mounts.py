@@ -6,9 +6,12 @@ import os
 import re
 from dataclasses import dataclass
 
+from fusecrypt.lane import Storage
+
 FSTYPE = "fuse.fusecrypt"
 
-_REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "glusterfs", "fuse"})
+_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "glusterfs", "fuse"})
+_MEMORY = frozenset({"tmpfs", "ramfs"})
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,10 @@ def device_of(fd: int) -> str:
     return f"{os.major(device)}:{os.minor(device)}"
 
 
-def is_remote(fd: int) -> bool:
-    """Whether the file system of ``fd`` is a network or FUSE one: it may be slow, and may report a failed
-    write only at close."""
+def storage_of(fd: int) -> Storage:
+    """What the file system of ``fd`` lies on; other FUSE daemons count as networks."""
     device = device_of(fd)
-    kinds = {m.fstype for m in mount_table() if m.device == device}
-    return any(kind.partition(".")[0] in _REMOTE for kind in kinds)
+    kinds = {m.fstype.partition(".")[0] for m in mount_table() if m.device == device}
+    if kinds & _NETWORK:
+        return Storage.NETWORK
+    return Storage.MEMORY if kinds and kinds <= _MEMORY else Storage.DISK

@@ -5,6 +5,8 @@ with epoll and goes through a reschedule, which costs more than most requests do
 runs the express lane (fusecrypt/lane.py), which answers what it can and looks a bounded number of times for
 the next request, and sleeps in trio when there is none. The others are parked; a request that is about to
 wait for a thread hands the lead over. Other tasks get their turn every so many requests.
+
+What a request needs that the lane puts aside is fetched by a thread, which then wakes the leader.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import pyfuse3
 import trio
 
 from fusecrypt.errors import UnsupportedSystemError
-from fusecrypt.lane import LANE_BUSY, LANE_GONE, LANE_REQUEST, Lane, lane_received
+from fusecrypt.lane import LANE_ASIDE, LANE_BUSY, LANE_GONE, LANE_REQUEST, Aside, Lane, lane_received
 from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.tree.tree import Tree
 
@@ -28,6 +30,10 @@ _NAP = 2
 """Milliseconds of sleep in the lane before trio's, which is the dearer one. None while others wait."""
 _TURN = 64
 """Requests after which other tasks get a turn."""
+_FETCHES = 64
+"""Requests for what is not in memory that are in threads at the same time; more wait for their turn."""
+_LOOK = 0.25
+"""Seconds between looks whether somebody who waits for such a request is being killed."""
 
 
 class Pump(trio.abc.Instrument):
@@ -57,6 +63,10 @@ class Pump(trio.abc.Instrument):
         self._parked = trio.lowlevel.ParkingLot()
         self._away: set[trio.lowlevel.Task] = set()
         """Workers whose request is in a thread: they need the loop when it is done."""
+        self._aside = 0
+        self._some_aside = trio.Event()
+        self._threads = trio.CapacityLimiter(_FETCHES)
+        self._sleep: trio.CancelScope | None = None
         self._ended = False
         self.gone = False
 
@@ -82,6 +92,29 @@ class Pump(trio.abc.Instrument):
         if self._leader is task:
             self._leader = None
             self._parked.unpark()
+
+    async def serve(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """See to the requests that were put aside; runs as long as the mount."""
+        async with trio.open_nursery() as self._nursery:
+            task_status.started()
+            while True:
+                await self._some_aside.wait()
+                await trio.sleep(_LOOK)
+                self._lane.give_up()
+                if not self._aside:
+                    self._some_aside = trio.Event()
+
+    async def _fetch(self, aside: Aside) -> None:
+        await trio.to_thread.run_sync(aside.fetch, abandon_on_cancel=True, limiter=self._threads)
+        self._lane.resume(aside)
+        self._aside -= 1
+        if self._sleep is not None:
+            self._sleep.cancel()
+
+    def _put_aside(self) -> None:
+        self._aside += 1
+        self._nursery.start_soon(self._fetch, self._lane.aside())
+        self._some_aside.set()
 
     def stop(self) -> None:
         """End all workers that wait for a request."""
@@ -129,9 +162,12 @@ class Pump(trio.abc.Instrument):
     async def _next(self) -> bool:
         """Let the lane work until there is a request that it leaves to us; False at the end."""
         while not self._ended:
-            state = self._lane.run(self._spins, 0 if self._away else _NAP, _TURN)
+            state = self._lane.run(self._spins, 0 if self._away or self._aside else _NAP, _TURN)
             if state == LANE_REQUEST:
                 return True
+            if state == LANE_ASIDE:
+                self._put_aside()
+                continue
             if state == LANE_GONE:
                 self.gone = True
                 self._end()
@@ -139,7 +175,10 @@ class Pump(trio.abc.Instrument):
                 await trio.lowlevel.checkpoint()
             else:
                 try:
-                    await trio.lowlevel.wait_readable(self._fd)
+                    with trio.CancelScope() as self._sleep:
+                        await trio.lowlevel.wait_readable(self._fd)
                 except trio.ClosedResourceError:
                     return False
+                finally:
+                    self._sleep = None
         return False

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pyfuse3
 import trio
 
-from fusecrypt.lane import Lane
+from fusecrypt.lane import Lane, Storage
 from fusecrypt.mount.damage import DamageLog
 from fusecrypt.mount.gate import Gates
 from fusecrypt.mount.handles import Handles
@@ -29,10 +29,14 @@ class Requests(pyfuse3.Operations):
     supports_dot_lookup = False
 
     def __init__(
-        self, tree: Tree, *, writeback: bool = True, remote: bool = False, kernel_checks: bool = True
+        self,
+        tree: Tree,
+        *,
+        writeback: bool = True,
+        storage: Storage = Storage.MEMORY,
+        kernel_checks: bool = True,
     ) -> None:
         """``kernel_checks``: the kernel checks permissions, ACLs among them. Otherwise nobody needs to.
-        ``remote``: the lower file system is slow, and may report a failed write only at close.
         Without ``writeback`` the kernel takes size and times from below, which others may write too.
 
         ``before_waiting`` is called by a request that goes to a thread, or waits for others.
@@ -51,14 +55,14 @@ class Requests(pyfuse3.Operations):
             quiet=tree.policy.quiet,
             owns_sizes=self.enable_writeback_cache,
             shared=tree.policy.shared,
-            remote=remote,
+            storage=storage,
             valid=CACHE_SECONDS,
         )
         tree.use_lane(self.lane)
         self.handles = Handles(self.lane, tree)
         self._gates = Gates()
         self._damage = DamageLog()
-        self._remote = remote
+        self._remote = storage is Storage.NETWORK
         self._by_root = os.geteuid() == 0
         self._buffer = memoryview(mmap.mmap(-1, _BUFFER))
 

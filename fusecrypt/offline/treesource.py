@@ -8,7 +8,7 @@ import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
-from fusecrypt.lane import Lane
+from fusecrypt.lane import Lane, Storage
 from fusecrypt.native import PEEK_ERROR, stat_fd, stat_many
 from fusecrypt.offline.checkname import NameCheck
 from fusecrypt.offline.health import WELL, examine
@@ -39,7 +39,7 @@ class TreeSource:
             quiet=False,
             owns_sizes=False,
             shared=False,
-            remote=False,
+            storage=Storage.MEMORY,
             valid=0,
         )
         self.forms = Forms(self.lane, tree.policy)

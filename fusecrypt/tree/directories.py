@@ -48,12 +48,16 @@ class Directories:
         if not node.is_directory:
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
         fd = self._reopen(node)
+        self.keep(node, fd)
+        return fd
+
+    def keep(self, node: Node, fd: int) -> None:
+        """Take over a descriptor of a directory node that has none here."""
         self._open[node] = fd
         if self._lane is not None:
             self._lane.directory(node.number, fd)
         if len(self._open) > self._limit:
             self.drop(next(iter(self._open)))
-        return fd
 
     def drop(self, node: Node) -> None:
         """Close the descriptor of a node that is going away."""

@@ -124,7 +124,7 @@ class Node:
 
 class NodeTable:
     """All living nodes. ``on_drop`` is told of each one that goes, ``on_open`` of each that comes from the
-    lane with an open file."""
+    lane open."""
 
     def __init__(self, root: Stat) -> None:
         self.on_drop: Callable[[Node], None] = lambda node: None

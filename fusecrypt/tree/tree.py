@@ -235,7 +235,10 @@ class Tree:
         return self.hold(node, node.file)
 
     def _take_over(self, node: Node, opened: OpenRecord) -> None:
-        """Go on with a file that the lane had open; its handles then are ours."""
+        """Go on with what the lane had open; the handles of a file then are ours."""
+        if node.is_directory:
+            self.directories.keep(node, opened.fd)
+            return
         try:
             file = open_file(opened.fd, opened.writable, self.policy)
         except BaseException:

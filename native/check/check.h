@@ -50,6 +50,7 @@ void check_lane_directories(void);
 void check_lane_sharing(void);
 void check_lane_hostile(void);
 void check_lane_talk(void);
+void check_lane_aside(void);
 void check_threads(void);
 
 #endif

@@ -172,6 +172,7 @@ many_directories(void)
             fc_record record;
             char lower[256];
             EXPECT(fc_lane_take(r->lane, nodes[i], &record, lower) == 0, "%s", name);
+            EXPECT(record.fd < 0 || close(record.fd) == 0, "%s", name);
             EXPECT(fc_lane_give(r->lane, &record, lower) == 0, "%s", name);
         }
     }

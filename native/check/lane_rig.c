@@ -22,6 +22,8 @@ struct fuse_buf {
 };
 int fuse_session_receive_buf(struct fuse_session *, struct fuse_buf *);
 
+int rig_careful;
+unsigned rig_asides;
 const fc_lane_config rig_writing = {.simple = 1, .owns_sizes = 1, .valid_ns = 1000000000};
 
 static struct fuse_buf buf; /* the caller's */
@@ -56,6 +58,7 @@ begin(struct rig *r, fc_lane_config config)
 {
     struct stat st;
     config.names = r->names;
+    config.slow_ns = rig_careful ? 0 : -1;
     EXPECT(fc_lane_new(&config, &r->lane) == 0 && fc_lane_attach(r->lane, r->device) == 0, "lane");
     EXPECT(fstat(r->root, &st) == 0, "root");
     EXPECT(fc_lane_mark(r->lane, FUSE_ROOT_ID, st.st_dev, st.st_ino, S_IFDIR) == 0, "root");
@@ -161,6 +164,14 @@ rig_send(struct rig *r, uint32_t opcode, uint64_t node)
     r->asked = 0;
     EXPECT(send(r->kernel, r->request, n, 0) == (ssize_t)n, "%zu octets", n);
     int state = fc_lane_run(r->lane, 0, 0, 1);
+    if (state == FC_LANE_ASIDE) {
+        EXPECT(rig_careful && recv(r->kernel, r->out, sizeof r->out, 0) < 0, "opcode %u", opcode);
+        rig_asides++;
+        fc_aside *aside = fc_lane_aside(r->lane);
+        fc_aside_fetch(aside);
+        fc_lane_resume(r->lane, aside);
+        state = fc_lane_run(r->lane, 0, 0, 1);
+    }
     ssize_t got = recv(r->kernel, r->out, sizeof r->out, 0);
     if (state == FC_LANE_REQUEST) {
         EXPECT(got < 0 && errno == EAGAIN, "opcode %u is answered and passed on", opcode);

@@ -31,6 +31,11 @@ struct rig {
 /* What became of a request. */
 enum rig_end { RIG_ANSWERED, RIG_PASSED, RIG_SILENT };
 
+/* Whether what is not in memory is put aside. */
+extern int rig_careful;
+/* How many requests were put aside, and answered by rig_send() all the same. */
+extern unsigned rig_asides;
+
 /* A mount with write-back caching. */
 extern const fc_lane_config rig_writing;
 

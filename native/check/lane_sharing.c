@@ -18,6 +18,10 @@ take(struct rig *r, uint64_t number, const char *name)
     EXPECT(record.number == number && record.ino == number && strcmp(lower, rig_lower(r, name)) == 0, "%s",
            name);
     EXPECT(fc_lane_take(r->lane, number, &record, lower) == -ENOENT, "%s: twice", name);
+    if (record.kind == S_IFDIR && record.fd >= 0) {
+        close(record.fd);
+        record.fd = -1;
+    }
     return record;
 }
 

@@ -58,6 +58,10 @@ take_one(struct talk *t, uint64_t number)
         return;
     }
     EXPECT(place->record.number == number, "another one");
+    if (place->record.kind == S_IFDIR && place->record.fd >= 0) {
+        close(place->record.fd);
+        place->record.fd = -1;
+    }
     if (place->record.fd < 0)
         return;
     place->file = calloc(1, sizeof *place->file); /* to be used after it is freed, if there is a way */

@@ -12,6 +12,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     if (n < 1)
         return 0;
+    rig_careful = *data >> 1 & 1;
     struct rig *r = rig_new(rig_writing, *data & 1);
     uint64_t fh, file = rig_create(r, FUSE_ROOT_ID, "file", &fh);
     EXPECT(mkdirat(r->root, rig_lower(r, "d"), 0700) == 0, "mkdir");

@@ -12,6 +12,7 @@ import pyfuse3
 import pytest
 import trio
 
+from fusecrypt.lane import Storage
 from fusecrypt.mount.operations import Operations
 from tests.tree.support import opened, policy
 
@@ -30,10 +31,10 @@ def fields(*names: str) -> Any:
 
 
 @contextmanager
-def operations(lower: Path, *, remote: bool = False, **modes: Any) -> Iterator[Operations]:
+def operations(lower: Path, *, storage: Storage = Storage.MEMORY, **modes: Any) -> Iterator[Operations]:
     """The handlers over a fresh tree. At the end every handle must be released and every node forgotten."""
     with opened(lower, policy(**modes)) as tree:
-        yield Operations(tree, remote=remote)
+        yield Operations(tree, storage=storage)
 
 
 class Client:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyfuse3
 import pytest
 
+from fusecrypt.lane import Storage
 from fusecrypt.mount.operations import Operations
 from tests.ops.support import ROOT, Client, awaited, caller, fields, operations, refused
 from tests.watch import ExpectedLog
@@ -124,20 +125,20 @@ def test_unlinked_but_known(tmp_path: Path) -> None:
         awaited(handlers, work)
 
 
-@pytest.mark.parametrize("remote", [False, True])
-def test_flush(tmp_path: Path, remote: bool) -> None:
+@pytest.mark.parametrize("storage", [Storage.DISK, Storage.NETWORK])
+def test_flush(tmp_path: Path, storage: Storage) -> None:
     """Not needed on a local lower file system, which the kernel is told; passed on elsewhere."""
 
     async def work(client: Client) -> None:
         inode, fh = await client.create(b"f")
-        if remote:
+        if storage is Storage.NETWORK:
             await client.handlers.flush(fh)
         else:
             await refused(errno.ENOSYS, client.handlers.flush(fh))
         await client.done(inode, fh)
 
     with operations(tmp_path) as handlers:
-        awaited(Operations(handlers.tree, remote=remote), work)
+        awaited(Operations(handlers.tree, storage=storage), work)
 
 
 def test_close_all_leaves_nothing_open(tmp_path: Path) -> None:

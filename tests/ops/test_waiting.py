@@ -9,6 +9,7 @@ import pytest
 import trio
 import trio.testing
 
+from fusecrypt.lane import Storage
 from fusecrypt.mount.gate import Gates
 from fusecrypt.mount.handles import FileHandle
 from fusecrypt.tree.encrypted import EncryptedFile
@@ -149,7 +150,7 @@ def test_others_are_served_beside_a_change_on_a_slow_lower(
         await client.done(inode, fh)
         await client.done(other, other_fh)
 
-    with operations(tmp_path, remote=True) as handlers:
+    with operations(tmp_path, storage=Storage.NETWORK) as handlers:
         awaited(handlers, work)
 
 

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyfuse3
 import trio
@@ -27,6 +27,8 @@ Change = tuple[Any, ...]
 
 class Inode:
     """One object. ``content`` is of files, ``entries`` of directories, ``target`` of symlinks."""
+
+    cached_seconds: ClassVar[float] = 3600
 
     def __init__(self, number: int, mode: int, target: bytes = b"") -> None:
         self.number = number
@@ -49,7 +51,7 @@ class Inode:
         attr.st_blksize = 4096
         attr.st_blocks = -(-attr.st_size // 512)
         attr.st_atime_ns, attr.st_mtime_ns, attr.st_ctime_ns = self.times
-        attr.entry_timeout = attr.attr_timeout = 3600
+        attr.entry_timeout = attr.attr_timeout = self.cached_seconds
         return attr
 
 
@@ -193,13 +195,18 @@ class LowerFs(pyfuse3.Operations):
         return data
 
 
-def main(mountpoint: str, log: str) -> None:
-    operations = LowerFs()
+def serve(operations: LowerFs, mountpoint: str) -> None:
+    """Until it is unmounted."""
     pyfuse3.init(operations, mountpoint, {*pyfuse3.default_options, "fsname=lowerfs", "default_permissions"})
     try:
         trio.run(pyfuse3.main)
     finally:
         pyfuse3.close(unmount=True)
+
+
+def main(mountpoint: str, log: str) -> None:
+    operations = LowerFs()
+    serve(operations, mountpoint)
     Path(log).write_bytes(pickle.dumps(operations.log))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fusecrypt.lane import Lane
+from fusecrypt.lane import Lane, Storage
 from fusecrypt.ondisk.header import Header
 from fusecrypt.ondisk.packets import PassphrasePacket
 from fusecrypt.tree import changes
@@ -24,9 +24,8 @@ def with_lane(user: User) -> Lane:
         "quiet": False,
         "owns_sizes": True,
         "shared": False,
-        "remote": False,
     }
-    lane = Lane(None, valid=1.0, **modes)
+    lane = Lane(None, storage=Storage.MEMORY, valid=1.0, **modes)
     user.tree.use_lane(lane)
     return lane
 

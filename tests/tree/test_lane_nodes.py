@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from fusecrypt.lane import Lane, Record
+from fusecrypt.lane import Lane, Record, Storage
 from fusecrypt.native import stat_fd
 from fusecrypt.tree.nodes import NodeTable
 
@@ -27,9 +27,8 @@ def lane() -> Lane:
         "quiet": False,
         "owns_sizes": True,
         "shared": False,
-        "remote": False,
     }
-    return Lane(None, valid=1.0, **modes)
+    return Lane(None, storage=Storage.MEMORY, valid=1.0, **modes)
 
 
 @pytest.fixture

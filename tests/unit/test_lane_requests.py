@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fusecrypt import native
-from fusecrypt.lane import LANE_BUSY, LANE_GONE, LANE_IDLE, LANE_REQUEST, Hole, Lane, LaneFile
+from fusecrypt.lane import LANE_BUSY, LANE_GONE, LANE_IDLE, LANE_REQUEST, Hole, Lane, LaneFile, Storage
 from fusecrypt.native import FileKey, Secret
 
 LOOKUP, UNLINK, READ, RELEASE, CREATE, STATFS = 1, 10, 15, 18, 35, 17
@@ -29,9 +29,8 @@ class Kernel:
             "quiet": False,
             "owns_sizes": True,
             "shared": False,
-            "remote": False,
         }
-        self.lane = Lane(None, valid=1.0, **modes)
+        self.lane = Lane(None, storage=Storage.MEMORY, valid=1.0, **modes)
         self._socket, self._device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._device.setblocking(False)
         self._socket.setblocking(False)
