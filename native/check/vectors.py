@@ -50,7 +50,7 @@ def header(v: dict[str, Any]) -> list[object]:
 
 
 def name(v: dict[str, Any]) -> list[object]:
-#The packet : tag, one octet of length, 8 of signature, the cipher code, the ciphertext, filler.
+    # The packet : tag, one octet of length, 8 of signature, the cipher code, the ciphertext, filler.
     packet = bytes.fromhex(v["packet"])
     length = packet[1] - 9
     ciphertext = packet[11 : 11 + length].hex()
