@@ -99,8 +99,8 @@ def mounted(machine: Machine, path: str) -> bool:
 
 
 def wait(machine: Machine, condition: str) -> None:
-    """Until a shell command succeeds. HarnessError if it does not in a minute."""
-    machine.output(f"for i in $(seq 60); do {condition} && exit; sleep 1; done; exit 1")
+    """Until a shell command succeeds. HarnessError if it does not in some minutes."""
+    machine.output(f"for i in $(seq 300); do {condition} && exit; sleep 1; done; exit 1")
 
 
 def drop_in(machine: Machine, unit: str, *lines: str) -> None:

@@ -28,7 +28,7 @@ from tests.kernel.errors import HarnessError
 from tests.kernel.guest import ACCELERATOR, Result
 from tests.package.roots import Root, call
 
-BOOT_TIMEOUT = 600.0
+BOOT_TIMEOUT = 900.0
 _SIZE = "3G"  # sparse
 _MEMORY = "1024"  # MiB
 _AGENT = """
@@ -40,6 +40,13 @@ Restart=always
 [Install]
 WantedBy=multi-user.target
 """
+_SLOW = """
+[Manager]
+DefaultTimeoutStartSec=15min
+DefaultTimeoutStopSec=15min
+DefaultDeviceTimeoutSec=15min
+"""
+"""An emulated machine on a loaded one: nothing is given up because it is late."""
 _NOT_NEEDED = """
 apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer getty@tty1.service
 """.split()
@@ -58,7 +65,7 @@ class Line:
     def send(self, text: str) -> None:
         self._socket.sendall(text.encode())
 
-    def expect(self, pattern: str, timeout: float = 120.0) -> re.Match[str]:
+    def expect(self, pattern: str, timeout: float = 600.0) -> re.Match[str]:
         """Wait until something is seen; what comes after it is left for the next one. Raises HarnessError."""
         deadline = time.monotonic() + timeout
         while not (match := re.search(pattern, self._seen, re.MULTILINE)):
@@ -107,7 +114,7 @@ class Machine:
             if line is not None:
                 line.close()
 
-    def run(self, script: str, timeout: float = 300.0) -> Result:
+    def run(self, script: str, timeout: float = 900.0) -> Result:
         """Run a shell script as root, without a terminal. HarnessError if it does not end in time."""
         self._agent.send(json.dumps(script) + "\n")
         status, stdout, stderr = json.loads(self._agent.expect(r"^(.*)\n", timeout)[1])
@@ -135,6 +142,7 @@ class Machine:
         root = self._root
         shutil.copy(Path(__file__).with_name("agent.py"), root.path / "usr/local/lib/agent.py")
         root.put("etc/systemd/system/agent.service", _AGENT)
+        root.put("etc/systemd/system.conf.d/slow.conf", _SLOW)
         root.put("etc/hostname", "machine\n")
         root.put("etc/machine-id", f"{uuid.uuid4().hex}\n")
         (root.path / "var/log/journal").mkdir(exist_ok=True)

@@ -79,8 +79,8 @@ def test_asked_for_on_the_console(machine: Machine) -> None:
 
 def test_a_daemon_that_hangs(machine: Machine) -> None:
     """With a watchdog, as a drop-in sets one, it is started again; its mount is not in the way."""
-    drop_in(machine, UNIT, "WatchdogSec=5s", "Restart=on-watchdog")
-    machine.output(f"systemctl restart {UNIT}; sleep 12")
+    drop_in(machine, UNIT, "WatchdogSec=15s", "Restart=on-watchdog")
+    machine.output(f"systemctl restart {UNIT}; sleep 20")
     restarts, pid = state(machine, UNIT, "NRestarts", "MainPID")
     assert restarts == "0"
     machine.output(f"kill -STOP {pid}")
