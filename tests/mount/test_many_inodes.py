@@ -9,20 +9,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.mount.inodes import descriptors, forgotten, inodes, memory
 from tests.mount.support import Mount, mounted
 from tests.mount.users import PYTHON
 
 PLAIN = ("-o", "ecryptfs_enable_filename_crypto=n")
-IN_ONE = 1000
-"""Files of a directory."""
+DIRECTORIES, IN_ONE = 20, 1000
+"""How many, and files of each."""
 MEMORY = 400
 """Octets of the daemon for an inode: a record of the lane's, its name, and places in two tables."""
 LEFT = 100
 """What an inode may still take after the kernel has forgotten it: a heap that others have pieces of."""
-DIRECTORIES = 300
+KEPT = 300
 """Descriptors of directories that a daemon keeps for a while, at most."""
 LITTLE = 12 << 20
 """Octets in which an interpreter has room, and 10,000 inodes at most beside it."""
@@ -47,14 +45,9 @@ def look_at_all(mount: Mount, *beginning: str | Path) -> None:
     subprocess.run([*beginning, PYTHON, "-I", "-S", "-c", LOOK, mount.path], check=True)
 
 
-@pytest.fixture(params=[20, pytest.param(1000, marks=pytest.mark.full)], ids=["20,000", "1,000,000"])
-def directories(request: pytest.FixtureRequest) -> int:
-    return int(request.param)
-
-
-def test_inodes_in_memory(tmp_path: Path, directories: int) -> None:
+def test_inodes_in_memory(tmp_path: Path) -> None:
     """What they cost, and that it comes back, as do the files."""
-    make(tmp_path / "lower", directories)
+    make(tmp_path / "lower", DIRECTORIES)
     with mounted(tmp_path / "lower", *PLAIN) as mount:
         (mount.path / "directory 0/file 0 0").stat()
         forgotten(mount)
@@ -63,9 +56,9 @@ def test_inodes_in_memory(tmp_path: Path, directories: int) -> None:
         number = inodes(mount)
         taken = (memory(mount) - before) / number
         print(f"{number:,} inodes of {taken:.0f} octets")
-        assert number == directories * (IN_ONE + 1) + 1
+        assert number == DIRECTORIES * (IN_ONE + 1) + 1
         assert taken < MEMORY
-        assert descriptors(mount) <= open_before + DIRECTORIES
+        assert descriptors(mount) <= open_before + KEPT
         forgotten(mount)
         assert descriptors(mount) == open_before
         assert (memory(mount) - before) / number < LEFT
@@ -89,9 +82,9 @@ def little_memory(octets: int) -> Iterator[Path]:
         group.rmdir()
 
 
-def test_somebody_with_little_memory(tmp_path: Path, directories: int) -> None:
+def test_somebody_with_little_memory(tmp_path: Path) -> None:
     """The kernel forgets inodes while it looks up others: all are found, and few are kept."""
-    make(tmp_path / "lower", directories)
+    make(tmp_path / "lower", DIRECTORIES)
     with mounted(tmp_path / "lower", *PLAIN) as mount, little_memory(LITTLE) as group:
         seen: list[int] = []
         ended = threading.Event()
@@ -109,5 +102,5 @@ def test_somebody_with_little_memory(tmp_path: Path, directories: int) -> None:
             watching.join()
         seen.append(inodes(mount))
         print(f"at most {max(seen):,} inodes at once, {seen[-1]:,} in the end")
-        assert max(seen) < directories * IN_ONE * 0.8
+        assert max(seen) < DIRECTORIES * IN_ONE * 0.8
         forgotten(mount)
