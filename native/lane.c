@@ -203,6 +203,8 @@ fc_lane_new(const fc_lane_config *config, fc_lane **out)
     if (!lane)
         return -ENOMEM;
     lane->config = *config;
+    if (config->slow_ns >= 0 && !lane_can_ask())
+        lane->config.slow_ns = -1;
     lane->fd = -1;
     uint8_t *base = map_buffer(page + LANE_BUFFER);
     lane->data = map_buffer(LANE_BUFFER);

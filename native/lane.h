@@ -80,14 +80,16 @@ struct fc_lane {
     size_t listing_count;
     uint64_t open_directories[LANE_DIRECTORIES]; /* numbers, the oldest at `oldest_directory` */
     size_t oldest_directory;
-    uint8_t *request;        /* where a request is read to, so that the octets of a write are aligned */
-    uint8_t *data;           /* LANE_BUFFER octets for the data of a reply */
-    size_t waiting;          /* octets of a request that is the caller's to answer, 0: none */
-    int fetched;             /* the request at hand was put aside: what it needs was in memory a moment ago */
-    int careful;             /* it may not wait: what is not in memory is to be fetched first */
-    int64_t slow_until;      /* when requests may wait again, for CLOCK_MONOTONIC in ns */
-    int blind;               /* the lower file system cannot tell which contents are in memory */
-    struct fc_aside *asides; /* what was put aside, the latest first */
+    uint8_t *request;   /* where a request is read to, so that the octets of a write are aligned */
+    uint8_t *data;      /* LANE_BUFFER octets for the data of a reply */
+    size_t waiting;     /* octets of a request that is the caller's to answer, 0: none */
+    int fetched;        /* the request at hand was put aside: what it needs was in memory a moment ago */
+    int wary;           /* the lower file system may make requests wait for long */
+    int careful;        /* it may not wait: what is not in memory is to be fetched first */
+    int64_t slow_until; /* when requests may wait again, for CLOCK_MONOTONIC in ns */
+    int blind;          /* the lower file system cannot tell which contents are in memory */
+    size_t aside_count;
+    struct fc_aside *asides;         /* what was put aside, the latest first */
     struct fc_aside *fetched_asides; /* what can be answered now, in order */
     uint64_t answered;
 };
@@ -165,6 +167,8 @@ void lane_find_places(struct lane_request *, struct lane_place places[2]);
 int lane_open_object(const fc_lane *, uint64_t number);
 /* openat() of a path without symlinks and ways up, with O_PATH; `resolve` adds to that (RESOLVE_*). */
 int lane_open_path(int dir_fd, const char *path, uint64_t resolve);
+/* Whether this kernel (Linux 5.12 or later) tells what it has in memory. */
+int lane_can_ask(void);
 /* Whether the kernel can find such a path, or that it is not there, in memory. */
 int lane_knows(int dir_fd, const char *path);
 /* Whether a request needs names or attributes that are not in memory. */
@@ -172,6 +176,7 @@ int lane_would_wait(struct lane_request *);
 
 /* ---- lane_aside.c: requests that would wait for a disk or a network ---------------------------------- */
 
+#define LANE_ENTRIES 64 /* of a directory that are fetched at a time */
 /* Let a request be answered, or put it aside: what the answer says. */
 int lane_with_care(struct lane_request *, int (*answer)(struct lane_request *));
 /* Make the next one that was fetched the request at hand: its octets, or 0. */

@@ -16,17 +16,18 @@
 #include <time.h>
 #include <unistd.h>
 
-#define ENTRIES 64                     /* of a directory that are fetched at a time */
 #define SLOW_FOR ((int64_t)1000000000) /* ns for which a disk counts as slow */
 #define BATCH 32768                    /* octets of lower entries */
-#define SIGKILL_BIT 0x100u             /* in the sets of signals of /proc/PID/status */
-#define STATUS_ROOM 4096
+#define SIGKILL_BIT 0x100u
+#define STAT_ROOM 1024
+#define PENDING 31 /* the field of /proc/PID/stat with the signals that wait for the thread */
+#define MOST 512   /* requests that are aside at a time */
 
 struct fc_aside {
     struct fc_aside *next;
     uint64_t unique;
     uint32_t pid;
-    int given_up;                /* its caller was killed, and has been answered */
+    _Atomic int given_up;        /* its caller was killed, and has been answered */
     int64_t taken;               /* ns of waiting */
     int64_t position;            /* of the directory in the first place: fetch what follows; -1: no listing */
     struct lane_place places[2]; /* with descriptors of their own */
@@ -67,7 +68,7 @@ static int
 put_aside(struct lane_request *q)
 {
     const size_t n = sizeof *q->in + q->n;
-    struct fc_aside *aside = malloc(sizeof *aside + n);
+    struct fc_aside *aside = q->lane->aside_count < MOST ? malloc(sizeof *aside + n) : NULL;
     if (!aside)
         return -1;
     aside->unique = q->in->unique;
@@ -90,6 +91,7 @@ put_aside(struct lane_request *q)
     }
     aside->next = q->lane->asides;
     q->lane->asides = aside;
+    q->lane->aside_count++;
     return 0;
 }
 
@@ -100,10 +102,13 @@ lane_with_care(struct lane_request *q, int (*answer)(struct lane_request *))
     if (lane->config.slow_ns < 0)
         return answer(q);
     const int64_t begun = monotonic_ns();
-    lane->careful = !lane->fetched && (lane->config.slow_ns == 0 || begun < lane->slow_until);
+    lane->wary = lane->config.slow_ns == 0 || begun < lane->slow_until;
+    lane->careful = lane->wary && !lane->fetched;
     int how = lane->careful && lane_would_wait(q) ? LANE_ASIDE : answer(q);
     if (how == LANE_ASIDE && (lane->fetched || put_aside(q) < 0)) {
-        lane->careful = 0; /* then everybody waits */
+        if (lane->config.remote && !lane->fetched)
+            return lane_refuse(q, EAGAIN); /* too many wait already: the rest shall go on */
+        lane->careful = lane->wary = 0;    /* then everybody waits */
         how = answer(q) == LANE_DONE ? LANE_DONE : LANE_PASS;
     }
     note_time(lane, monotonic_ns() - begun);
@@ -123,6 +128,7 @@ fc_lane_resume(fc_lane *lane, fc_aside *aside)
     while (*at != aside)
         at = &(*at)->next;
     *at = aside->next;
+    lane->aside_count--;
     note_time(lane, aside->taken);
     if (aside->given_up) {
         free_aside(aside);
@@ -164,19 +170,19 @@ lane_asides_free(fc_lane *lane)
 static int
 is_dying(uint32_t pid)
 {
-    char path[64], status[STATUS_ROOM];
-    snprintf(path, sizeof path, "/proc/%u/status", pid);
+    char path[64], stat[STAT_ROOM];
+    snprintf(path, sizeof path, "/proc/%u/stat", pid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, status, sizeof status - 1);
+    ssize_t n = fd < 0 ? -1 : read(fd, stat, sizeof stat - 1);
     if (fd >= 0)
         close(fd);
     if (n <= 0)
         return 0;
-    status[n] = '\0';
-    const char *own = strstr(status, "\nSigPnd:"), *all = strstr(status, "\nShdPnd:");
-    const size_t word = sizeof "\nSigPnd:" - 1;
-    return ((own && strtoull(own + word, NULL, 16) & SIGKILL_BIT) ||
-            (all && strtoull(all + word, NULL, 16) & SIGKILL_BIT));
+    stat[n] = '\0';
+    const char *field = strrchr(stat, ')'); /* the end of the name, which may hold anything */
+    for (int i = 2; field && i < PENDING; i++)
+        field = strchr(field + 1, ' ');
+    return field && strtoull(field, NULL, 10) & SIGKILL_BIT;
 }
 
 void
@@ -224,7 +230,7 @@ fetch_entries(int dir_fd, int64_t position)
         return;
     long got =
         lseek(fd, (off_t)position, SEEK_SET) < 0 ? -1 : syscall(SYS_getdents64, fd, batch, sizeof batch);
-    for (long at = 0, i = 0; at < got && i < ENTRIES; i++) {
+    for (long at = 0, i = 0; at < got && i < LANE_ENTRIES; i++) {
         const struct lane_entry *entry = (const void *)(batch + at);
         fetch(fd, entry->name);
         at += entry->size;
@@ -236,6 +242,8 @@ void
 fc_aside_fetch(fc_aside *aside)
 {
     const int64_t begun = monotonic_ns();
+    if (aside->given_up)
+        return;
     for (int i = 0; i < 2 && aside->position < 0; i++) {
         if (aside->places[i].fd >= 0)
             fetch(aside->places[i].fd, lane_path(&aside->places[i]));

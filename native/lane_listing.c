@@ -200,6 +200,13 @@ describe(fc_lane *lane, const struct lane_listing *listing, const struct lane_en
     return 1;
 }
 
+/* Whether the next entry takes a look into the directory itself, for which a server is asked. */
+static int
+asks_again(const fc_lane *lane, const struct lane_listing *listing)
+{
+    return lane->wary && lane->config.remote && listing->at >= listing->end;
+}
+
 /*
  * Put entries into the reply, described or only named, until it is full or the next one would wait; octets,
  * or -errno.
@@ -210,8 +217,9 @@ fill(fc_lane *lane, struct lane_listing *listing, size_t room, int described)
     const size_t before = described ? offsetof(struct fuse_direntplus, dirent) : 0;
     size_t used = 0;
     const struct lane_entry *lower;
-    int error;
-    while ((lower = next_entry(listing, &error))) {
+    int error = 0, left = lane->fetched ? LANE_ENTRIES : 0;
+    while (!(used && asks_again(lane, listing)) && (lower = next_entry(listing, &error))) {
+        lane->careful = lane->wary && left-- <= 0; /* no more than these were fetched */
         uint8_t decoded[NAME_MAX + 1];
         const void *name = lower->name;
         ssize_t n = (ssize_t)strlen(lower->name);
@@ -256,7 +264,7 @@ lane_readdir(struct lane_request *q)
         listing->given = (int64_t)in->offset;
         listing->at = listing->end = 0;
     }
-    if (q->lane->careful && q->lane->config.remote && listing->at >= listing->end)
+    if (q->lane->careful && asks_again(q->lane, listing))
         return LANE_ASIDE;
     const size_t room = in->size < LANE_BUFFER ? in->size : LANE_BUFFER;
     ssize_t n = fill(q->lane, listing, room, q->in->opcode == FUSE_READDIRPLUS);

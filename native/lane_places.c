@@ -166,12 +166,21 @@ lane_open_path(int dir_fd, const char *path, uint64_t resolve)
 }
 
 int
+lane_can_ask(void)
+{
+    int fd = lane_open_path(AT_FDCWD, ".", RESOLVE_CACHED);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 || errno == EAGAIN;
+}
+
+int
 lane_knows(int dir_fd, const char *path)
 {
     int fd = lane_open_path(dir_fd, path, RESOLVE_CACHED);
     if (fd >= 0)
         close(fd);
-    return fd >= 0 || errno != EAGAIN;
+    return fd >= 0 || (errno != EAGAIN && errno != EMFILE && errno != ENFILE);
 }
 
 static int

@@ -63,7 +63,7 @@ class DirectoryRequests(Requests):
             try:
                 return changes.remove_directory(self.tree, self._node(parent), name)
             except OSError as error:
-                held = error.errno == errno.ENOTEMPTY
+                held = self._remote and error.errno == errno.ENOTEMPTY
                 if not held or not changes.holds_removed(self.tree, self._node(parent), name):
                     raise
             self.before_waiting()

@@ -10,7 +10,9 @@ from fusecrypt.lane import Storage
 
 FSTYPE = "fuse.fusecrypt"
 
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs", "glusterfs", "fuse"})
+_NETWORK = frozenset(
+    "nfs nfs4 cifs smb3 9p ceph afs coda glusterfs lustre beegfs orangefs pvfs2 virtiofs vboxsf fuse".split()
+)
 _MEMORY = frozenset({"tmpfs", "ramfs"})
 
 

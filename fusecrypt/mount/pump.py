@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 
 import pyfuse3
 import trio
@@ -22,7 +23,7 @@ from fusecrypt.lane import LANE_ASIDE, LANE_BUSY, LANE_GONE, LANE_REQUEST, Aside
 from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.tree.tree import Tree
 
-WORKERS = 32
+WORKERS = 128
 """Requests that can wait in threads at the same time; pyfuse3 starts as many tasks."""
 _SPINS = 60
 """Looks before sleeping: about as long as the kernel takes to wake a sleeper. None on a single CPU."""
@@ -105,7 +106,8 @@ class Pump(trio.abc.Instrument):
                     self._some_aside = trio.Event()
 
     async def _fetch(self, aside: Aside) -> None:
-        await trio.to_thread.run_sync(aside.fetch, abandon_on_cancel=True, limiter=self._threads)
+        with suppress(RuntimeError, MemoryError):  # without a thread it is answered with waiting
+            await trio.to_thread.run_sync(aside.fetch, abandon_on_cancel=True, limiter=self._threads)
         self._lane.resume(aside)
         self._aside -= 1
         if self._sleep is not None:

@@ -143,16 +143,20 @@ def remove_directory(tree: Tree, parent: Node, name: bytes) -> None:
 
 
 def holds_removed(tree: Tree, parent: Node, name: bytes) -> bool:
-    """Whether a directory holds nothing but files that were removed while they were open. Raises OSError.
+    """Whether a directory holds nothing but files that were removed while they were open, if it can be read.
 
     NFS and libfuse keep them there, under names of their own, until they are closed.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(tree.codec.encode(name), flags, dir_fd=tree.directories.fd(parent))
     try:
-        return all(each.startswith(_REMOVED) for each in os.listdir(fd))
-    finally:
-        os.close(fd)
+        fd = os.open(tree.codec.encode(name), flags, dir_fd=tree.directories.fd(parent))
+        try:
+            with os.scandir(fd) as entries:
+                return all(entry.name.startswith(_REMOVED) for entry in entries)
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
 
 
 def _remove(tree: Tree, parent: Node, name: bytes, directory: bool) -> None:

@@ -7,9 +7,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define TOO_MANY 1000
+
 /* Ask for a name that was never looked for, which no kernel can answer from memory. */
-static fc_aside *
-ask_aside(struct rig *r, uint64_t unique, uint64_t parent, const char *name)
+static int
+ask(struct rig *r, uint64_t unique, uint64_t parent, const char *name)
 {
     struct {
         struct fuse_in_header head;
@@ -19,7 +21,13 @@ ask_aside(struct rig *r, uint64_t unique, uint64_t parent, const char *name)
     memcpy(q.name, name, strlen(name) + 1);
     q.head.len = (uint32_t)n;
     EXPECT(send(r->kernel, &q, n, 0) == (ssize_t)n, "%s", name);
-    int state = fc_lane_run(r->lane, 0, 0, 1);
+    return fc_lane_run(r->lane, 0, 0, 1);
+}
+
+static fc_aside *
+ask_aside(struct rig *r, uint64_t unique, uint64_t parent, const char *name)
+{
+    int state = ask(r, unique, parent, name);
     EXPECT(state == FC_LANE_ASIDE, "%s: %d", name, state);
     return fc_lane_aside(r->lane);
 }
@@ -102,9 +110,38 @@ given_up(void)
     rig_free(r);
 }
 
+/* Over a network those that are too many are refused; the others are answered all the same. */
+static void
+too_many(void)
+{
+    fc_lane_config config = rig_writing;
+    config.remote = 1;
+    struct rig *r = rig_new(config, 0);
+    fc_aside *asides[TOO_MANY];
+    int error = 0, asked = 0;
+    uint64_t node = 0;
+    char name[16];
+    for (;; asked++) {
+        EXPECT(asked < TOO_MANY, "%d are aside", asked);
+        snprintf(name, sizeof name, "%d", asked);
+        if (ask(r, 1001 + (uint64_t)asked, FUSE_ROOT_ID, name) != FC_LANE_ASIDE)
+            break;
+        asides[asked] = fc_lane_aside(r->lane);
+    }
+    EXPECT(answered(r, &error, &node) == 1001 + (uint64_t)asked && error == -EAGAIN, "%d", error);
+    for (int i = 0; i < asked; i++) {
+        fc_aside_fetch(asides[i]);
+        fc_lane_resume(r->lane, asides[i]);
+        EXPECT(fc_lane_run(r->lane, 0, 0, 1) == FC_LANE_BUSY, "%d", i);
+        EXPECT(answered(r, &error, &node) == 1001 + (uint64_t)i && error == 0, "%d: %d", i, error);
+    }
+    rig_free(r);
+}
+
 void
 check_lane_aside(void)
 {
+    too_many();
     in_any_order();
     behind_its_back();
     at_the_end();
