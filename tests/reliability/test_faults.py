@@ -30,6 +30,8 @@ _CHANGE = (*_ALWAYS, "ENOSPC", "EDQUOT", "EROFS", "EPERM")
 _LOOK = (*_ALWAYS, "ENOMEM", "ESTALE")
 FAULTS = {
     "openat": ("EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EDQUOT", "EROFS", "ENAMETOOLONG", "ELOOP"),
+    "openat2": ("EIO", "EMFILE", "ENFILE", "ENOMEM", "ELOOP", "EAGAIN", "ENOSYS"),
+    "fcntl": ("EMFILE",),
     "newfstatat": _LOOK,
     "pread64": (*_ALWAYS, "EINTR", "ESTALE"),
     "preadv2": (*_ALWAYS, "EAGAIN", "EINTR", "EOPNOTSUPP"),
