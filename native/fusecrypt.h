@@ -233,12 +233,11 @@ typedef struct {
     int32_t read_only;
     int32_t quiet;      /* reading leaves access times below alone */
     int32_t owns_sizes; /* the kernel believes no size but its own (write-back caching) */
-    int32_t
-        shared; /* others write the tree too: no attributes of a file are kept, whose number may be reused */
-    int32_t remote;    /* the lower file system asks others, and may hang */
-    int64_t slow_ns;   /* an answer that took longer shows that a disk is slow, and for a while what would
-                          wait for it is put aside; 0: always; negative: never */
-    uint64_t valid_ns; /* how long the kernel may keep names and attributes */
+    int32_t shared;     /* others write the tree too: no attributes of files are kept (numbers are reused) */
+    int32_t remote;     /* the lower file system asks others, and may hang */
+    int64_t slow_ns;    /* an answer that took longer shows that a disk is slow, and for a while what would
+                           wait for it is put aside; 0: always; negative: never */
+    uint64_t valid_ns;  /* how long the kernel may keep names and attributes */
 } fc_lane_config;
 
 /* An object with one link: that name in that parent. Times and size are of its last close. */

@@ -8,7 +8,7 @@
 #include <linux/fuse.h>
 #include <sys/uio.h>
 
-/* ---- lane_nodes.c: what the kernel knows by a number ------------------------------------------ */
+/* ---- lane_nodes.c: what the kernel knows by a number --------------------------------------------------- */
 
 /*
  * An object that the kernel refers to. Either it is ours: an object about which there is nothing to
@@ -115,11 +115,11 @@ int lane_refuse(struct lane_request *, int error);
 /* The argument of a request that ends with a name: the name, ended by NUL, at `from`, or NULL. */
 const char *lane_name(struct lane_request *, size_t from);
 
-/* ---- lane_libfuse.c: where libfuse gets its requests from ------------------------------------------- */
+/* ---- lane_libfuse.c: where libfuse gets its requests from ---------------------------------------------- */
 
 void lane_detach(const fc_lane *);
 
-/* ---- lane_directory.c: descriptors of directories --------------------------------------------------- */
+/* ---- lane_directory.c: descriptors of directories ------------------------------------------------------ */
 
 /* Whether a node is the object that a stat describes. */
 int lane_is(const struct lane_node *, uint64_t dev, uint64_t ino, uint32_t mode);
@@ -131,7 +131,7 @@ int lane_directory_fd(fc_lane *, uint64_t number);
 /* openat() of a lower object; a read-only mount leaves no access times below. */
 int lane_open_lower(const fc_lane *, int dir_fd, const char *name, int flags);
 
-/* ---- lane_listing.c: what is in directories ----------------------------------------------------------- */
+/* ---- lane_listing.c: what is in directories ------------------------------------------------------------ */
 
 /* What getdents64(2) gives. */
 struct lane_entry {
@@ -150,8 +150,7 @@ int lane_opendir(struct lane_request *);
 int lane_readdir(struct lane_request *);
 int lane_releasedir(struct lane_request *);
 
-/* ---- lane_places.c: what requests need of the lower tree ------------------------------------------------
- */
+/* ---- lane_places.c: what requests need of the lower tree ----------------------------------------------- */
 
 /* A lower object: a path that begins at a descriptor, "" the object behind that one itself. */
 struct lane_place {
@@ -174,7 +173,7 @@ int lane_knows(int dir_fd, const char *path);
 /* Whether a request needs names or attributes that are not in memory. */
 int lane_would_wait(struct lane_request *);
 
-/* ---- lane_aside.c: requests that would wait for a disk or a network ---------------------------------- */
+/* ---- lane_aside.c: requests that would wait for a disk or a network ------------------------------------ */
 
 #define LANE_ENTRIES 64 /* of a directory that are fetched at a time */
 /* Let a request be answered, or put it aside: what the answer says. */
@@ -183,7 +182,7 @@ int lane_with_care(struct lane_request *, int (*answer)(struct lane_request *));
 size_t lane_next_fetched(fc_lane *);
 void lane_asides_free(fc_lane *);
 
-/* ---- lane_forms.c: headers of known forms ---------------------------------------------------------- */
+/* ---- lane_forms.c: headers of known forms -------------------------------------------------------------- */
 
 void lane_forms_free(fc_lane *);
 /* The key of a header, whose size and marker go into *file; NULL if it is of no known form. */
@@ -191,24 +190,24 @@ fc_file_key *lane_unlock(const fc_lane *, const uint8_t *header, size_t n, fc_fi
 /* Give an empty lower file a header and a key, NULL if that fails. */
 fc_file_key *lane_initialise(fc_lane *, int fd, fc_file *file);
 
-/* ---- lane_open.c: files of ours while they are open ------------------------------------------------ */
+/* ---- lane_open.c: files of ours while they are open ---------------------------------------------------- */
 
 void lane_close_file(struct lane_node *);
 int lane_open(struct lane_request *);
 int lane_release(struct lane_request *);
 
-/* ---- lane_create.c: new files ----------------------------------------------------------------------- */
+/* ---- lane_create.c: new files -------------------------------------------------------------------------- */
 
 /* Whether a new object may stay as the daemon makes it: only root gives objects to others. */
 int lane_stays_ours(const struct lane_request *);
 int lane_create(struct lane_request *);
 
-/* ---- lane_make.c: new directories, and their end ------------------------------------------------------ */
+/* ---- lane_make.c: new directories, and their end ------------------------------------------------------- */
 
 int lane_mkdir(struct lane_request *);
 int lane_rmdir(struct lane_request *);
 
-/* ---- lane_data.c: reads and writes -------------------------------------------------------------- */
+/* ---- lane_data.c: reads and writes --------------------------------------------------------------------- */
 
 /* The file, if the lane may use it now, or NULL. */
 fc_file *lane_usable(fc_file *);
@@ -217,7 +216,7 @@ int lane_store_size(fc_file *, uint64_t size);
 int lane_read(struct lane_request *);
 int lane_write(struct lane_request *);
 
-/* ---- lane_lookup.c: names ----------------------------------------------------------------------- */
+/* ---- lane_lookup.c: names ------------------------------------------------------------------------------ */
 
 /* The lower name of an upper one; its length, or -1. */
 ssize_t lane_lower_name(const fc_lane *, const char *name, char lower[NAME_MAX + 1]);
@@ -235,7 +234,7 @@ int lane_forget(struct lane_request *);
 int lane_batch_forget(struct lane_request *);
 int lane_unlink(struct lane_request *);
 
-/* ---- lane_attributes.c: attributes of what is known --------------------------------------------- */
+/* ---- lane_attributes.c: attributes of what is known ---------------------------------------------------- */
 
 /* An entry; without a node it says that there is no such name. */
 struct fuse_entry_out lane_entry_of(const fc_lane *, const struct lane_node *, const fc_stat *,

@@ -1,5 +1,6 @@
 /* Where libfuse gets its requests from: the lane, in its place. */
 #include "lane.h"
+#include "libfuse.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -24,19 +25,6 @@ lane_detach(const fc_lane *lane)
     if (attached == lane)
         attached = NULL;
 }
-
-/* libfuse's names; of its session only the buffer matters here. */
-struct fuse_session;
-struct fuse_buf;
-int fuse_session_receive_buf(struct fuse_session *, struct fuse_buf *);
-struct fuse_buf {
-    size_t size;
-    int flags;
-    void *mem;
-    int fd;
-    off_t pos;
-    size_t mem_size; /* since 3.17; never read here */
-};
 
 static int
 receive(void *mem)

@@ -161,8 +161,8 @@ lane_open(struct lane_request *q)
     int writing = (in->flags & O_ACCMODE) != O_RDONLY || in->flags & O_TRUNC;
     if (!(lane->config.owns_sizes || lane->config.read_only) || (writing && lane->config.read_only))
         return LANE_PASS;
-    if (writing &&
-        lane->config.remote) /* its writes are the caller's, who then need not look for the header */
+    /* Over a network writes are the caller's, who then need not look for the header. */
+    if (writing && lane->config.remote)
         return LANE_PASS;
     if (open_node(lane, node, writing) < 0)
         return LANE_PASS;

@@ -31,8 +31,7 @@ prepend(struct lane_place *place, const char *name)
     return 0;
 }
 
-/* The way to a name in a directory, from the next directory above that is open. Its fd is -1 if there is
- * none. */
+/* The way to a name in a directory, from the next one above that is open; its fd is -1 if none is. */
 static void
 find_name(const fc_lane *lane, uint64_t directory, const char *name, struct lane_place *out)
 {
@@ -146,11 +145,13 @@ lane_find_places(struct lane_request *q, struct lane_place places[2])
         find_upper_name(q->lane, q->in->nodeid, name, &places[0]);
     else if (is_about_object(q->in->opcode))
         find_object(q->lane, q->in->nodeid, &places[0]);
-    if (name && (q->in->opcode == FUSE_RENAME || q->in->opcode == FUSE_RENAME2)) {
-        uint64_t directory;
-        memcpy(&directory, q->arg, sizeof directory); /* the first field of both */
-        find_upper_name(q->lane, directory, lane_name(q, (size_t)from + strlen(name) + 1), &places[1]);
-    }
+    uint64_t other = 0; /* the first field of these */
+    if (name && from > 0)
+        memcpy(&other, q->arg, sizeof other);
+    if (name && q->in->opcode == FUSE_LINK)
+        find_object(q->lane, other, &places[1]);
+    else if (name && (q->in->opcode == FUSE_RENAME || q->in->opcode == FUSE_RENAME2))
+        find_upper_name(q->lane, other, lane_name(q, (size_t)from + strlen(name) + 1), &places[1]);
 }
 
 /* ---- What is in memory ------------------------------------------------------------------------------- */

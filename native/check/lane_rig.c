@@ -1,6 +1,8 @@
 /* The kernel's part of the lane's checks. */
 #include "lane_rig.h"
 
+#include "libfuse.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -9,18 +11,6 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-/* As in lane.c. */
-struct fuse_session;
-struct fuse_buf {
-    size_t size;
-    int flags;
-    void *mem;
-    int fd;
-    off_t pos;
-    size_t mem_size;
-};
-int fuse_session_receive_buf(struct fuse_session *, struct fuse_buf *);
 
 int rig_careful;
 unsigned rig_asides;
