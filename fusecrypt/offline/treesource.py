@@ -8,7 +8,7 @@ import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
-from fusecrypt.lane import Lane, Storage
+from fusecrypt.lane import Lane
 from fusecrypt.native import PEEK_ERROR, stat_fd, stat_many
 from fusecrypt.offline.checkname import NameCheck
 from fusecrypt.offline.health import WELL, examine
@@ -31,17 +31,7 @@ class TreeSource:
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._names = NameCheck(tree.policy, True)
-        # Only its memory of forms is used: there is no mount.
-        self.lane = Lane(
-            None,
-            simple=True,
-            read_only=True,
-            quiet=False,
-            owns_sizes=False,
-            shared=False,
-            storage=Storage.MEMORY,
-            valid=0,
-        )
+        self.lane = Lane.for_forms()
         self.forms = Forms(self.lane, tree.policy)
 
     @property

@@ -7,7 +7,7 @@ import os
 from contextlib import suppress
 
 from fusecrypt.errors import DamagedError
-from fusecrypt.lane import LaneFile
+from fusecrypt.lanefile import LaneFile
 from fusecrypt.native import FileKey
 from fusecrypt.ondisk.extents import EXTENT, lower_size, upper_capacity
 from fusecrypt.ondisk.header import MAX_SIZE

@@ -11,7 +11,7 @@ import os
 from typing import Protocol
 
 from fusecrypt.errors import DamagedError, FormatError, KeyNotFoundError, NotEcryptfsError
-from fusecrypt.lane import LaneFile
+from fusecrypt.lanefile import LaneFile
 from fusecrypt.tree.encrypted import EncryptedFile
 from fusecrypt.tree.headers import find_header, unlock
 from fusecrypt.tree.policy import Policy

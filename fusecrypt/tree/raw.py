@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from fusecrypt.lane import LaneFile
+from fusecrypt.lanefile import LaneFile
 
 
 def read_lower(fd: int, buffer: memoryview, offset: int, nowait: bool) -> int:

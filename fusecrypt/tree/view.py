@@ -11,7 +11,7 @@ import os
 from dataclasses import replace
 
 from fusecrypt.errors import FormatError
-from fusecrypt.lane import LaneFile
+from fusecrypt.lanefile import LaneFile
 from fusecrypt.ondisk.header import FLAG_XATTR, MINIMUM_REGION
 from fusecrypt.tree.headers import find_header
 from fusecrypt.tree.raw import read_lower

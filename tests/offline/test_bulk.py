@@ -13,7 +13,7 @@ import pytest
 
 from fusecrypt.copies import COPIED, COPIED_AS_OURS, COPY_ASIDE, copy_many, flush_all, rename_many
 from fusecrypt.errors import TreeError
-from fusecrypt.lane import Lane, Storage
+from fusecrypt.lane import Lane
 from fusecrypt.offline import bulk, plaintarget
 from fusecrypt.offline.target import WORK
 from fusecrypt.tree.forms import Forms
@@ -218,16 +218,7 @@ def test_owners_that_only_root_can_set(tree: Tree, tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
     work.chmod(0o777)
-    lane = Lane(
-        None,
-        simple=True,
-        read_only=True,
-        quiet=False,
-        owns_sizes=False,
-        shared=False,
-        storage=Storage.MEMORY,
-        valid=0,
-    )
+    lane = Lane.for_forms()
     Forms(lane, tree.policy)
     pid = os.fork()
     if pid == 0:

@@ -8,24 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from fusecrypt.lane import Lane, Storage
+from fusecrypt.lane import Lane
 from fusecrypt.ondisk.header import Header
 from fusecrypt.ondisk.packets import PassphrasePacket
 from fusecrypt.tree import changes
+from tests.lanes import plain_lane
 from tests.tree.support import User, lower_header, opened, policy, read
 
 PLAIN = policy(names=False)
 
 
 def with_lane(user: User) -> Lane:
-    modes = {
-        "simple": True,
-        "read_only": False,
-        "quiet": False,
-        "owns_sizes": True,
-        "shared": False,
-    }
-    lane = Lane(None, storage=Storage.MEMORY, valid=1.0, **modes)
+    lane = plain_lane()
     user.tree.use_lane(lane)
     return lane
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from fusecrypt.lane import Lane, Record, Storage
+from fusecrypt.lane import Lane, Record
 from fusecrypt.native import stat_fd
 from fusecrypt.tree.nodes import NodeTable
+from tests.lanes import plain_lane
 
 DIRECTORY, FILE = stat.S_IFDIR, stat.S_IFREG
 _BAD = os.strerror(errno.EBADF)
@@ -21,14 +22,7 @@ _BAD = os.strerror(errno.EBADF)
 
 @pytest.fixture
 def lane() -> Lane:
-    modes = {
-        "simple": True,
-        "read_only": False,
-        "quiet": False,
-        "owns_sizes": True,
-        "shared": False,
-    }
-    return Lane(None, storage=Storage.MEMORY, valid=1.0, **modes)
+    return plain_lane()
 
 
 @pytest.fixture

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from fusecrypt import native
-from fusecrypt.lane import LANE_BUSY, LANE_GONE, LANE_IDLE, LANE_REQUEST, Hole, Lane, LaneFile, Storage
+from fusecrypt.lane import LANE_BUSY, LANE_GONE, LANE_IDLE, LANE_REQUEST, Hole
+from fusecrypt.lanefile import LaneFile
 from fusecrypt.native import FileKey, Secret
+from tests.lanes import plain_lane
 
 LOOKUP, UNLINK, READ, RELEASE, CREATE, STATFS = 1, 10, 15, 18, 35, 17
 FEKEK = Secret.copy(bytes(range(64)))
@@ -23,14 +25,7 @@ class Kernel:
     """The other end of a device, and a lane over a lower directory."""
 
     def __init__(self, lower: Path) -> None:
-        modes = {
-            "simple": True,
-            "read_only": False,
-            "quiet": False,
-            "owns_sizes": True,
-            "shared": False,
-        }
-        self.lane = Lane(None, storage=Storage.MEMORY, valid=1.0, **modes)
+        self.lane = plain_lane()
         self._socket, self._device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._device.setblocking(False)
         self._socket.setblocking(False)
