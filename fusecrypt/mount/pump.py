@@ -24,7 +24,7 @@ from fusecrypt.mount.negotiate import Negotiation
 from fusecrypt.tree.tree import Tree
 
 WORKERS = 128
-"""Requests that can wait in threads at the same time; pyfuse3 starts as many tasks."""
+"""Requests that can wait at the same time, most of them for a thread; pyfuse3 starts as many tasks."""
 _SPINS = 60
 """Looks before sleeping: about as long as the kernel takes to wake a sleeper. None on a single CPU."""
 _NAP = 2
