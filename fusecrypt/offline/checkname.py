@@ -11,7 +11,7 @@ from fusecrypt.offline.findings import Fault, Kind
 from fusecrypt.ondisk.names import PREFIX, decode_name
 from fusecrypt.tree.names import EncryptedNames, NameCodec, name_codec
 from fusecrypt.tree.policy import NamePolicy, Policy
-from fusecrypt.tree.resolve import prove_name_cipher
+from fusecrypt.tree.proof import prove_name_cipher
 
 _LOST_AND_FOUND = b"lost+found"
 

@@ -15,7 +15,7 @@ from fusecrypt.ondisk.ciphers import CipherChoice
 from fusecrypt.ondisk.names import PREFIX, decode_name
 from fusecrypt.tree.names import EncryptedNames
 from fusecrypt.tree.policy import NamePolicy
-from fusecrypt.tree.resolve import prove_name_cipher
+from fusecrypt.tree.proof import prove_name_cipher
 from fusecrypt.tree.tree import by_descriptor
 
 _NOREPLACE = 1

@@ -20,7 +20,7 @@ from fusecrypt.keys.trusted import MAX_TEXT as MAX_TRUSTED
 from fusecrypt.keys.trusted import TPMKey
 from fusecrypt.native import Secret, signature
 from fusecrypt.sources import secrets
-from fusecrypt.tree.resolve import prove_name_cipher
+from fusecrypt.tree.proof import prove_name_cipher
 from fusecrypt.tree.survey import Survey
 
 _MAX_USER_KEY = 32767

@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 
 from fusecrypt.errors import KeyNotFoundError, TreeError, UsageError
 from fusecrypt.keys.token import AuthToken
-from fusecrypt.native import Cipher, name_prefix
-from fusecrypt.ondisk.ciphers import AES, BY_CODE, CIPHERS, CipherChoice, choose
-from fusecrypt.ondisk.names import NamePacket
+from fusecrypt.ondisk.ciphers import AES, CIPHERS, CipherChoice, choose
 from fusecrypt.tree.policy import NamePolicy, Policy
+from fusecrypt.tree.proof import check_assigned, prove_name_cipher, proven_cipher
 from fusecrypt.tree.survey import LIMIT, Profile, Survey
 
 _ENOUGH = 2048
@@ -75,6 +74,7 @@ def resolve(steps: Iterator[Survey], candidates: Sequence[Candidates], options: 
     survey = _look(steps, candidates, options)
     tokens = {t.signature: t for candidate in candidates for t in candidate.tokens}
     _check_every_key_fits(survey, candidates, options)
+    check_assigned(survey, tokens.values())
     new = not survey.is_ecryptfs
     if new:
         _check_may_start(survey, options)
@@ -259,33 +259,7 @@ def _other_names(
     seen = [t for c in candidates for t in c.tokens if t.signature in survey.name_signatures]
     tokens = {token.signature: token for token in (*likely, *seen)}
     tokens.pop(names.token.signature, None)
-    return tuple(NamePolicy(t, _proven(survey, t) or names.cipher) for t in tokens.values())
-
-
-def _proven(survey: Survey, token: AuthToken) -> CipherChoice | None:
-    """The cipher of the names under a key, as far as they have been seen."""
-    for (signature, _), samples in survey.samples.items():
-        if signature == token.signature:
-            for cipher in filter(None, (prove_name_cipher(sample, token) for sample in samples)):
-                return cipher
-    return None
-
-
-def prove_name_cipher(packet: NamePacket, token: AuthToken) -> CipherChoice | None:
-    """The cipher and key size of an encrypted name, proven by its filling, or None if the key is wrong.
-
-    AES codes say their key size; for the others every size is tried.
-    """
-    spec = BY_CODE.get(packet.code)
-    if spec is None or len(packet.ciphertext) % spec.block:
-        return None
-    filling = name_prefix(token.key, 16)[: spec.block]
-    for key_bytes, code in spec.codes.items():
-        if code == packet.code:
-            first = Cipher(code, key_bytes, token.key).decrypt(packet.ciphertext[: spec.block])
-            if first == filling:
-                return CipherChoice(spec, key_bytes)
-    return None
+    return tuple(NamePolicy(t, proven_cipher(survey, t) or names.cipher) for t in tokens.values())
 
 
 def _remarks(new: bool, profile: Profile | None, policy: Policy) -> tuple[str, ...]:

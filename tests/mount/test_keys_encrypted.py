@@ -188,6 +188,18 @@ def test_keys_of_another_tree_have_no_use(tmp_path: Path) -> None:
     assert "no given key opens the names" in message
 
 
+def test_exchanged_keys_are_refused(tmp_path: Path) -> None:
+    """With them the tree would seem empty, and nobody could read what is written."""
+    tree, sigs = golden.tree("enc-user"), []
+    words = user_master(tree, tmp_path)
+    for sig, text in captured(tree, "encrypted").items():
+        (tmp_path / sig).write_text(text)
+        sigs.append(sig)
+    for sig, file in zip(sigs, reversed(sigs), strict=True):
+        words += ["--encrypted-key", f"{sig}={tmp_path / file}"]
+    assert "does not open the names of this tree" in _refused(tree, tmp_path, *words)
+
+
 def _companions(name: str, directory: Path) -> list[str]:
     words = []
     for option, value in TRUSTED[name].items():

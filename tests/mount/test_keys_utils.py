@@ -206,6 +206,8 @@ def test_raw_keys(tokens: list[AuthToken], tmp_path: Path) -> None:
         words += ["--raw-key", f"{token.sig}={path}" if number else str(path)]
     shows_golden(TREE, lower, *words)
     assert "no given key opens the names" in run("mount", *words[:2], lower, mnt, status=3).stderr
+    exchanged = [f"--raw-key={token.sig}={tmp_path / f'raw{1 - n}'}" for n, token in enumerate(tokens)]
+    assert "another key of this tree" in run("mount", *exchanged, lower, mnt, status=3).stderr
     short = file_of(tmp_path, "short", bytes(63))
     assert "63 octets" in run("mount", "--raw-key", short, lower, mnt, status=3).stderr
 

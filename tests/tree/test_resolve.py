@@ -13,7 +13,8 @@ from fusecrypt.keys.token import FNEK_SALT
 from fusecrypt.ondisk.ciphers import choose
 from fusecrypt.ondisk.header import Header
 from fusecrypt.ondisk.packets import PublicKeyPacket
-from fusecrypt.tree.resolve import Options, prove_name_cipher, resolve
+from fusecrypt.tree.proof import prove_name_cipher
+from fusecrypt.tree.resolve import Options, resolve
 from fusecrypt.tree.survey import Survey, survey_steps
 from tests import golden
 from tests.tree.support import User, candidates, lower_name, open_tree, opened, policy, resolved, token
