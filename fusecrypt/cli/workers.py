@@ -16,7 +16,8 @@ from fusecrypt.offline.copyfile import Workers
 from fusecrypt.sources.given import KeyOptions, Sources
 
 _AT_ONCE = 4
-"""Files on their way for each thread of a worker: tasks wait for workers, not the other way round."""
+"""Files, or batches of small ones, on their way for each thread of a worker: tasks wait for workers, not the
+other way round."""
 _MOST = 256
 
 
@@ -50,7 +51,7 @@ def workers_of(
     except ModuleNotFoundError as error:
         raise UnsupportedSystemError(f"{error.name} is missing", "pip install 'fusecrypt[dask]'") from None
     with cluster(scheduler, os.path.realpath(lower), there) as found:
-        yield Workers(min(_AT_ONCE * found.threads, _MOST), found.carry)
+        yield Workers(min(_AT_ONCE * found.threads, _MOST), found.carry, found.carry_many)
 
 
 def _for_workers(keys: KeyOptions, command: str | None) -> KeyOptions:

@@ -31,7 +31,8 @@ from fusecrypt.offline.walk import LinkTable, Source, Xattrs
 _DESCRIPTORS = 64
 """The most files, and directories of batches, that are open for one group."""
 _OBJECTS, _OCTETS = 4096, 64 << 20
-"""The most objects in a group, and octets in its batches."""
+"""The most objects in a group, and octets in its batches, for each ``_FEW`` that are copied at once."""
+_FEW = 16
 
 
 @dataclass
@@ -47,8 +48,6 @@ class _Group:
     """What is flushed together, in its order."""
 
     entries: deque[Filling | Batch | _Leaving] = field(default_factory=deque)
-    filled: list[Future[None]] = field(default_factory=list)
-    """For each batch."""
     descriptors: int = 0
     objects: int = 0
     octets: int = 0
@@ -57,6 +56,11 @@ class _Group:
     @property
     def fillings(self) -> list[Filling]:
         return [each for each in self.entries if isinstance(each, Filling)]
+
+    @property
+    def filled(self) -> list[Future[None]]:
+        """Of each batch."""
+        return [each.filled for each in self.entries if isinstance(each, Batch) and each.filled is not None]
 
 
 class Arrivals:
@@ -86,7 +90,8 @@ class Arrivals:
         self._most = min(_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16)
         self._bulk: Bulk | None = None
         if isinstance(source, TreeSource) and isinstance(target, PlainTarget) and source.by_header:
-            self._bulk = Bulk(source, target, tally, restorer, max(1, self._most // 2))
+            self._bulk = Bulk(source, target, restorer, max(1, self._most // 2), workers.carry_many)
+        self._scale = max(1, workers.at_once // _FEW)
         self._left: list[_Leaving] = []
         """Directories that wait for the batch that is being collected."""
         self._group = _Group()
@@ -157,9 +162,9 @@ class Arrivals:
         group, bulk = self._group, self._bulk
         batch = None if bulk is None else bulk.take()
         if bulk is not None and batch is not None:
+            group.descriptors += batch.descriptors
+            batch.filled = self._fillers.submit(partial(bulk.fill, batch))
             group.entries.append(batch)
-            group.filled.append(self._fillers.submit(partial(bulk.fill, batch)))
-            group.descriptors += len(batch.borrowed)
             group.objects += len(batch.items)
             group.octets += batch.octets
         group.entries.extend(self._left)
@@ -168,7 +173,8 @@ class Arrivals:
 
     def _advance_if_due(self) -> None:
         group = self._group
-        if group.descriptors >= self._most or group.objects >= _OBJECTS or group.octets >= _OCTETS:
+        objects, octets = _OBJECTS * self._scale, _OCTETS * self._scale
+        if group.descriptors >= self._most or group.objects >= objects or group.octets >= octets:
             self._advance()
 
     def _advance(self) -> None:
@@ -206,7 +212,11 @@ class Arrivals:
     def _finish_batch(self, batch: Batch, error: OSError | None) -> None:
         """Give the files of a batch their names, and send the long way what was left aside."""
         assert self._bulk is not None
+        assert batch.filled is not None
+        not_filled = batch.filled.exception()
         try:
+            if not_filled is not None:
+                self._fail(batch, not_filled)
             for item, failure in self._bulk.commit(batch, self._rules.overwrite, error):
                 if failure is None:
                     self._tally.objects += 1
@@ -219,6 +229,14 @@ class Arrivals:
             self._bulk.discard(batch)
             raise
         self._bulk.end(batch)
+
+    def _fail(self, batch: Batch, error: BaseException) -> None:
+        """Nobody could copy a batch."""
+        if not isinstance(error, OSError | FusecryptError):
+            raise error
+        for item in batch.items:
+            self._judge.failure(item.path, error)
+        batch.items, batch.results = [], b""
 
     def _go_the_long_way(self, items: Sequence[Item]) -> None:
         for item in items:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import count
 from queue import Empty, SimpleQueue
@@ -21,8 +21,9 @@ from distributed.scheduler import KilledWorker
 
 from fusecrypt.errors import FusecryptError, TreeError, UnsupportedSystemError, UsageError
 from fusecrypt.offline import worker
-from fusecrypt.offline.copyfile import copy_contents
-from fusecrypt.offline.worker import Job, Outcome, Piece, check_address
+from fusecrypt.offline.copyfile import Carried, Going, Part, copy_contents
+from fusecrypt.offline.worker import Job, Outcome, Piece, carry_piece, check_address
+from fusecrypt.offline.workerbatch import Batch, carry_batch
 from fusecrypt.ondisk.extents import EXTENT
 from fusecrypt.sources.given import KeyOptions
 from fusecrypt.tree.encrypted import EncryptedFile
@@ -68,12 +69,13 @@ class Cluster:
         with suppress(FusecryptError):
             self._everywhere(worker.forget, self._job.name)
 
-    def carry(self, source: OpenFile, target: OpenFile, going: Callable[[int], None], salvage: bool) -> None:
+    def carry(self, source: OpenFile, target: OpenFile, going: Going, salvage: bool) -> None:
         """As :func:`copy_contents`, from a file of the lower tree to a draft of the copy; TreeError too."""
         done = 0
-        futures = [self._submit(piece) for piece in _pieces(source, target)]
+        futures = [self._submit(carry_piece, piece) for piece in _pieces(source, target)]
         try:
             for outcome in self._outcomes(futures, going):
+                assert isinstance(outcome, Outcome)
                 if outcome.errno and not outcome.of_source:
                     raise OSError(outcome.errno, os.strerror(outcome.errno))
                 done += outcome.octets
@@ -85,11 +87,23 @@ class Cluster:
             going(-done)
             copy_contents(source, target, going, salvage)
 
-    def _submit(self, piece: Piece) -> Any:
-        key = f"fusecrypt-{self._job.name}-{next(self._numbers)}"
-        return self._client.submit(worker.carry_piece, self._job, piece, key=key, pure=False)
+    def carry_many(self, work: bytes, parts: Sequence[Part], going: Going) -> Carried:
+        """Have small files of the lower tree copied to the directory ``work``. Raises OSError, TreeError."""
+        futures = [self._submit(carry_batch, Batch(work, parts))]
+        try:
+            (carried,) = self._outcomes(futures, going)
+        finally:
+            self._cancel(futures)
+        assert isinstance(carried, Carried)
+        if carried.errno:
+            raise OSError(carried.errno, os.strerror(carried.errno))
+        return carried
 
-    def _outcomes(self, futures: list[Any], going: Callable[[int], None]) -> Iterator[Outcome]:
+    def _submit(self, task: Callable[..., Any], what: Piece | Batch) -> Any:
+        key = f"fusecrypt-{self._job.name}-{next(self._numbers)}"
+        return self._client.submit(task, self._job, what, key=key, pure=False)
+
+    def _outcomes(self, futures: list[Any], going: Going) -> Iterator[Any]:
         """As they come. Raises TreeError where workers die, or there are none for long."""
         done: SimpleQueue[Any] = SimpleQueue()
         for future in futures:
@@ -141,9 +155,9 @@ def _pieces(source: OpenFile, target: OpenFile) -> list[Piece]:
     return [Piece(lower, draft, header, at, min(at + step, size)) for at in range(0, size, step)]
 
 
-def _outcome(future: Any) -> Outcome:
+def _outcome(future: Any) -> Any:
     try:
-        outcome = future.result()
+        return future.result()
     except KilledWorker:
         raise TreeError("the workers that copied it died", _AGAIN) from None
     except FutureCancelledError:
@@ -152,8 +166,6 @@ def _outcome(future: Any) -> Outcome:
         raise
     except Exception as error:
         raise TreeError(f"a worker failed: {type(error).__name__}: {error}", _AGAIN) from None
-    assert isinstance(outcome, Outcome)
-    return outcome
 
 
 @contextmanager

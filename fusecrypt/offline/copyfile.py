@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from fusecrypt.offline.show import PIECE
@@ -28,8 +28,12 @@ class ReadError(Exception):
         self.saved = saved
 
 
-def copy_contents(source: OpenFile, target: OpenFile, going: Callable[[int], None], salvage: bool) -> None:
-    """Copy all of a file, a MiB at a time; ``going`` hears of the octets, and may raise StoppedError.
+Going = Callable[[int], None]
+"""Hears of octets that were copied, and raises StoppedError when somebody wants the copy to end."""
+
+
+def copy_contents(source: OpenFile, target: OpenFile, going: Going, salvage: bool) -> None:
+    """Copy all of a file, a MiB at a time.
 
     Raises OSError for the target, and ReadError for the source: with ``salvage`` once all extents that can be
     read have been copied, each to its place, and zeros stand for those before the last of them.
@@ -51,18 +55,36 @@ def copy_contents(source: OpenFile, target: OpenFile, going: Callable[[int], Non
             return
 
 
-Carry = Callable[[OpenFile, OpenFile, Callable[[int], None], bool], None]
+Carry = Callable[[OpenFile, OpenFile, Going, bool], None]
 """What copies the contents of a large file, as :func:`copy_contents` does."""
+
+Part = tuple[bytes, Sequence[bytes]]
+"""Files of one lower directory: its path from the lower root, and their lower names."""
+
+
+class Carried(NamedTuple):
+    """What became of many files, each a draft that is named by a number, ``first`` or above; ``results`` as
+    copies.copy_many() has them. Where ``errno`` is set, there is none."""
+
+    first: int
+    results: bytes
+    errno: int = 0
+
+
+CarryMany = Callable[[bytes, Sequence[Part], Going], Carried]
+"""What copies small files into a directory, which is a path, and flushes them. Raises OSError, TreeError."""
 
 
 class Workers(NamedTuple):
-    """Who carries contents: how many files at once, and how."""
+    """Who carries contents: how many files or batches at once, and how. Without ``carry_many`` batches are
+    copied here."""
 
     at_once: int
     carry: Carry = copy_contents
+    carry_many: CarryMany | None = None
 
 
-def _salvage(source: OpenFile, target: OpenFile, offset: int, going: Callable[[int], None]) -> int:
+def _salvage(source: OpenFile, target: OpenFile, offset: int, going: Going) -> int:
     """Copy what can be read from an offset on, extent by extent; returns how many octets."""
     buffer, saved = _buffer(), 0
     # A damaged header may claim any size; more than there is below cannot be read.

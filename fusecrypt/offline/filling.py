@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from fusecrypt.errors import FusecryptError
-from fusecrypt.offline.copyfile import ReadError, StoppedError, Workers, copy_contents
+from fusecrypt.offline.copyfile import Going, ReadError, StoppedError, Workers, copy_contents
 from fusecrypt.offline.items import Item, Tally
 from fusecrypt.offline.restore import Lost, Restorer, read_xattrs
 from fusecrypt.offline.target import Draft, Target
@@ -62,9 +62,9 @@ class Fillers:
             filling.future = self._pool.submit(self._fill, filling)
         return filling
 
-    def submit(self, work: Callable[[], None]) -> Future[None]:
+    def submit(self, work: Callable[[Going], None]) -> Future[None]:
         """Have something else done by the same threads."""
-        return self._pool.submit(work)
+        return self._pool.submit(work, self._going)
 
     def flush(self, fillings: Sequence[Filling], others: Sequence[Future[None]]) -> Future[None]:
         """Bring them to the disk, and what ``others`` make, as soon as all is filled. The result raises

@@ -21,11 +21,12 @@ from fusecrypt.offline.restore import Lost, Restorer
 from fusecrypt.offline.target import WORK, Draft, lock_work
 from fusecrypt.offline.walk import Xattrs
 from fusecrypt.tree.raw import RawFile
-from fusecrypt.tree.tree import Seen
+from fusecrypt.tree.tree import Seen, by_descriptor
 
 _NOREPLACE = 1
 _FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _HANDLE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_TRIES = 100
 _MARK = b"root"
 """In the working directory: the root was made by this copy, which therefore gives it its attributes."""
 
@@ -69,10 +70,27 @@ class PlainTarget:
             os.removexattr(self.work_fd, "system.posix_acl_default")  # drafts would inherit it
         self._clear(_MARK)  # a killed run left the rest
 
+    @property
+    def work(self) -> bytes:
+        """The path of the directory where drafts are made."""
+        return os.fsencode(os.readlink(by_descriptor(self.work_fd)))
+
     def _clear(self, keep: bytes) -> None:
         for name in map(os.fsencode, os.listdir(self.work_fd)):
             if name != keep:
-                os.unlink(name, dir_fd=self.work_fd)
+                with suppress(FileNotFoundError):  # a worker that outlived its command does away with its own
+                    os.unlink(name, dir_fd=self.work_fd)
+
+    def _end_work(self) -> None:
+        """Do away with the working directory. A worker that was given up may still make drafts in it."""
+        for left in reversed(range(_TRIES)):
+            self._clear(b"")
+            try:
+                os.rmdir(WORK, dir_fd=self._root_fd)
+                return
+            except OSError as error:
+                if error.errno != errno.ENOTEMPTY or not left:
+                    raise
 
     def _has_mark(self) -> bool:
         return not stat_many(self.work_fd, [_MARK], False)[0].error
@@ -120,8 +138,7 @@ class PlainTarget:
     def leave(self, item: Item, xattrs: Xattrs | None, restorer: Restorer) -> list[Lost]:
         fd = self._places.fd(item.path)
         if not item.path:
-            self._clear(b"")
-            os.rmdir(WORK, dir_fd=self._root_fd)
+            self._end_work()
         lost = []
         if xattrs is not None and (item.path or self._ours):
             lost = restorer.restore(fd, item, xattrs, path=False)

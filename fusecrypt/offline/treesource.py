@@ -20,7 +20,7 @@ from fusecrypt.tree.encrypted import EncryptedFile
 from fusecrypt.tree.files import OpenFile
 from fusecrypt.tree.forms import Forms
 from fusecrypt.tree.nodes import Node
-from fusecrypt.tree.tree import Tree, by_descriptor
+from fusecrypt.tree.tree import Tree, by_descriptor, lower_path
 
 _DAMAGED = 4
 
@@ -124,10 +124,15 @@ class TreeSource:
     def borrow(self, item: Item) -> int:
         """A descriptor of the directory that an object is in, to be closed, and a reference to its node for
         :meth:`give_back`. Raises OSError."""
-        node = _node(item)
-        fd = os.dup(self._tree.directories.fd(node))
-        node.refs += 1
+        fd = os.dup(self._tree.directories.fd(_node(item)))
+        self.hold(item)
         return fd
+
+    def hold(self, item: Item) -> bytes:
+        """The path of that directory from the lower root, which is the empty path; and such a reference."""
+        node = _node(item)
+        node.refs += 1
+        return b"" if node is self._tree.root else lower_path(node)
 
     def give_back(self, item: Item) -> None:
         self._tree.forget(_node(item))

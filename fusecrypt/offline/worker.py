@@ -1,4 +1,5 @@
-"""What a worker of a cluster does for a copy: a piece of a file at a time, with keys that it finds itself.
+"""What a worker of a cluster does for a copy: a piece of a large file at a time (small ones: workerbatch.py),
+with keys that it finds itself.
 
 It is told where keys come from, never a key. It sees the lower tree and the copy under the same paths as
 whoever runs the copy.
@@ -20,19 +21,21 @@ from urllib.parse import urlsplit
 from distributed import get_worker
 
 from fusecrypt.errors import FormatError, FusecryptError, NotEcryptfsError, UsageError
+from fusecrypt.lane import Lane
 from fusecrypt.native import open_quietly
+from fusecrypt.offline.lower import FILE
 from fusecrypt.offline.show import PIECE
 from fusecrypt.sources.given import KeyOptions
 from fusecrypt.sources.resolved import resolve_tree, wipe
 from fusecrypt.tree.encrypted import EncryptedFile
-from fusecrypt.tree.files import open_file
+from fusecrypt.tree.files import OpenFile, open_file
+from fusecrypt.tree.forms import Forms
 from fusecrypt.tree.headers import Found
 from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.raw import RawFile
 from fusecrypt.tree.survey import Walk
 
-_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_FILE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,30 @@ class Outcome(NamedTuple):
 _LEASE = 600.0
 """Seconds after its last piece when the keys of a copy are wiped: its command may have been killed."""
 
-_policies: dict[str, Policy] = {}
+
+class Kept:
+    """What a worker keeps for a copy. The lane has copies of the keys, wiped when nobody uses it any more."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.lane = Lane.for_forms()
+        self._forms = Forms(self.lane, policy)
+        self._learning = Lock()
+
+    def learn(self, dir_fd: int, lower: bytes) -> bool:
+        """Tell the lane the form of a file's header; whether it was new, and the file can be read."""
+        try:
+            file = open_file_at(lower, self.policy, dir_fd)
+        except (OSError, FusecryptError):
+            return False
+        try:
+            with self._learning:
+                return isinstance(file, EncryptedFile) and self._forms.learn(file.found)
+        finally:
+            file.close()
+
+
+_kept: dict[str, Kept] = {}
 _leases: dict[str, Timer] = {}
 _ended: set[str] = set()
 _lock = Lock()
@@ -102,20 +128,21 @@ def prepare(job: Job, dask_worker: Any = None) -> None:
     Raises UsageError where the tree is not there, this worker can be reached by anybody, or the copy has
     ended; OSError, NotEcryptfsError, and what finding keys raises.
     """
-    _policy(job, dask_worker)
+    keys_of(job, dask_worker)
 
 
-def _policy(job: Job, dask_worker: Any = None) -> Policy:
+def keys_of(job: Job, dask_worker: Any = None) -> Kept:
+    """The same for a task."""
     with _lock:
         if job.name in _ended:
             raise UsageError("a piece of a copy that has ended")
-        if job.name not in _policies:
+        if job.name not in _kept:
             here = dask_worker or get_worker()
             for address in (here.address, here.scheduler.address):
                 check_address(address)
-            _policies[job.name] = _find(job)
+            _kept[job.name] = Kept(_find(job))
         _extend(job.name)
-        return _policies[job.name]
+        return _kept[job.name]
 
 
 def _extend(name: str) -> None:
@@ -132,18 +159,23 @@ def forget(name: str) -> None:
     _drop(name)
 
 
+def has_ended(job: Job) -> bool:
+    """Whether nobody wants what is copied any more."""
+    return job.name in _ended
+
+
 def _drop(name: str) -> None:
     with _lock:
-        policy, lease = _policies.pop(name, None), _leases.pop(name, None)
+        kept, lease = _kept.pop(name, None), _leases.pop(name, None)
     if lease is not None:
         lease.cancel()
-    if policy is not None:
-        wipe(policy)
+    if kept is not None:
+        wipe(kept.policy)
 
 
 def _find(job: Job) -> Policy:
     try:
-        root_fd = open_quietly(job.lower, _DIRECTORY)
+        root_fd = open_quietly(job.lower, DIRECTORY)
     except OSError as error:
         text = f"a worker cannot open {job.lower}: {error.strerror}"
         raise UsageError(text, "mount the tree under the same path on every worker") from None
@@ -158,9 +190,9 @@ def _find(job: Job) -> Policy:
 
 def carry_piece(job: Job, piece: Piece) -> Outcome:
     """Copy a piece, to the disk. To do so again does no harm. Raises as :func:`prepare`."""
-    policy = _policy(job)
+    kept = keys_of(job)
     try:
-        source = _open(piece, policy)
+        source = _open(piece, kept.policy)
     except (OSError, FusecryptError) as error:
         return Outcome(0, error.errno or errno.EIO, True)
     try:
@@ -171,14 +203,19 @@ def carry_piece(job: Job, piece: Piece) -> Outcome:
         source.close()
 
 
-def _open(piece: Piece, policy: Policy) -> EncryptedFile:
-    """The lower file. Raises OSError, FusecryptError: also where it is not the one that was meant."""
-    fd = open_quietly(piece.lower, os.O_RDONLY | _FILE)
+def open_file_at(lower: bytes, policy: Policy, dir_fd: int | None = None) -> OpenFile:
+    """A lower file, to be read. Raises OSError, FusecryptError."""
+    fd = open_quietly(lower, os.O_RDONLY | FILE, dir_fd)
     try:
-        file = open_file(fd, False, policy)
+        return open_file(fd, False, policy)
     except BaseException:
         os.close(fd)
         raise
+
+
+def _open(piece: Piece, policy: Policy) -> EncryptedFile:
+    """The lower file. Raises OSError, FusecryptError: also where it is not the one that was meant."""
+    file = open_file_at(piece.lower, policy)
     if isinstance(file, EncryptedFile) and file.found and digest(file.found) == piece.header:
         return file
     file.close()
@@ -187,7 +224,7 @@ def _open(piece: Piece, policy: Policy) -> EncryptedFile:
 
 def _copy(source: EncryptedFile, piece: Piece) -> Outcome:
     """Raises OSError for the draft alone."""
-    target = RawFile(os.open(piece.draft, os.O_WRONLY | _FILE), True)
+    target = RawFile(os.open(piece.draft, os.O_WRONLY | FILE), True)
     buffer = memoryview(bytearray(min(PIECE, piece.end - piece.start)))
     try:
         for at in range(piece.start, piece.end, PIECE):

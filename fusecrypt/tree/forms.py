@@ -36,23 +36,24 @@ class Forms:
             if not (policy.read_only or policy.shared):
                 lane.may_create()
 
-    def learn(self, found: Found | None) -> None:
-        """Tell it the form of a header that a file was opened with here, if it is one that it could read."""
+    def learn(self, found: Found | None) -> bool:
+        """Tell it the form of a header that a file was opened with here, if it is one that it could read;
+        returns whether it is another one than those that it was told."""
         if found is None or found.in_xattr or found.header.region != MINIMUM_REGION:
-            return
+            return False
         with suppress(FormatError):  # in our form it would not fit a header
-            if found.octets.startswith(found.header.encode()):
-                self._tell(found.header)
+            return found.octets.startswith(found.header.encode()) and self._tell(found.header)
+        return False
 
-    def _tell(self, header: Header) -> None:
+    def _tell(self, header: Header) -> bool:
         packets = [packet for packet in header.packets if isinstance(packet, PassphrasePacket)]
         form = (header.flags, *((p.cipher, p.signature, p.salt) for p in packets))
         if len(packets) != len(header.packets) or form in self._told or len(self._told) >= _MOST:
-            return
+            return False
         tokens = [self._policy.token(packet.signature) for packet in packets]
         known = [i for i, token in enumerate(tokens) if token is not None]
         if not known:
-            return
+            return False
         self._told.add(form)
         holes = [
             Hole(at, packet.cipher.wrapped_fek_size, None if token is None else token.key)
@@ -60,4 +61,4 @@ class Forms:
         ]
         # The last packet is tried first and its cipher holds, as in headers.unlock().
         cipher = packets[known[-1]].cipher
-        self._lane.form(header.encode(), holes, known[-1], cipher.code, cipher.key_bytes)
+        return self._lane.form(header.encode(), holes, known[-1], cipher.code, cipher.key_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,9 @@ POLICY = replace(PLAIN, names=NamePolicy(token(PASSPHRASE, FNEK_SALT), PLAIN.nam
 KEYS = [bytes(each.key.view()) for each in POLICY.tokens]
 
 
+_REGISTERED = b"Registered to"
+
+
 class Cluster:
     """A scheduler and two workers on this machine, with all that they log."""
 
@@ -56,8 +60,9 @@ class Cluster:
 
     def replace(self) -> None:
         """Start another one in its place."""
-        self.workers[0] = self._worker("w2")
-        self.wait(3)
+        seen = self.logs().count(_REGISTERED)
+        self.workers[0] = self._worker(f"w{seen}")
+        self.wait(seen + 1)
 
     def _start(self, kind: str, *words: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self._file), "--no-dashboard"]
@@ -77,7 +82,7 @@ class Cluster:
     def wait(self, n: int = 2) -> None:
         """Until workers have registered so often."""
         deadline = time.monotonic() + 60
-        while self.logs().count(b"Registered to") < n:
+        while self.logs().count(_REGISTERED) < n:
             assert time.monotonic() < deadline, self.logs()
             time.sleep(0.1)
 
@@ -124,6 +129,22 @@ def plain(lower: Path) -> tuple[list[Entry], str]:
     out = lower.parent / "plain"
     done = run("export", "--passfile", lower.parent / "pass", lower, out)
     return manifest(out), done.stderr
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Entry]]:
+    """A tree of small files, for several batches, and the manifest of a restore without workers."""
+    rng = random.Random("many")
+    block = rng.randbytes(60_000)
+    directory = tmp_path_factory.mktemp("many")
+    with made(directory) as user:
+        for number in range(1500):
+            if number % 50 == 0:
+                user.mkdir(f"{number // 50}")
+            user.create(f"{number // 50}/{number}", block[number:])
+    lower = directory / "lower"
+    run("export", "--passfile", directory / "pass", lower, directory / "plain")
+    return lower, manifest(directory / "plain")
 
 
 @pytest.fixture
@@ -196,6 +217,36 @@ def test_it_goes_on_when_a_worker_is_killed(
         process.communicate()
         cluster.replace()
     assert diff(plain[0], manifest(out)) == []
+
+
+def test_small_files_are_carried_and_a_worker_may_be_killed_among_them(
+    many: tuple[Path, list[Entry]], cluster: Cluster, tmp_path: Path
+) -> None:
+    out, killed = tmp_path / "out", cluster.workers[0]
+    process = subprocess.Popen([PROGRAM, *command(many[0], out, cluster)], stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: is_at_work(killed.pid, out), process)
+        cluster.kill()
+        seen = searched(cluster.scheduler.pid, [b"carry_batch", PASSPHRASE, *KEYS])
+        assert set(seen) == {b"carry_batch"}
+        assert process.wait(100) == 0
+    finally:
+        process.kill()
+        process.communicate()
+        cluster.replace()
+    assert diff(many[1], manifest(out)) == []
+
+
+def is_at_work(worker: int, out: Path) -> bool:
+    """Whether a worker copies a batch of small files, some of which are there; it is stopped then."""
+    os.kill(worker, signal.SIGSTOP)
+    work = str(out / os.fsdecode(WORK))
+    for link in Path(f"/proc/{worker}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            if os.readlink(link) == work and len(drafts(out)) > 1:
+                return True
+    os.kill(worker, signal.SIGCONT)
+    return False
 
 
 def drafts(out: Path) -> list[Path]:

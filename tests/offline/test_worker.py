@@ -55,7 +55,7 @@ def test_keys_end_with_the_copy(job: Job, found: Policy) -> None:
     assert wiped(found)
     with pytest.raises(UsageError, match="has ended"):
         worker.carry_piece(job, PIECE)  # it comes late
-    assert job.name not in worker._policies
+    assert job.name not in worker._kept
 
 
 def test_keys_end_when_nothing_comes_any_more(
@@ -64,7 +64,7 @@ def test_keys_end_when_nothing_comes_any_more(
     monkeypatch.setattr(worker, "_LEASE", 0.05)
     worker.prepare(job, HERE)
     wait_for(lambda: wiped(found))
-    assert job.name not in worker._policies
+    assert job.name not in worker._kept
 
 
 def test_a_worker_without_keys_ends_it_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
