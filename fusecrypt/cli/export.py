@@ -48,9 +48,10 @@ def export(
     A PATTERN is a shell pattern: without / it is matched with names, with / with whole paths. Excluding
     wins.
 
-    With --dask the workers of a cluster carry large files, in pieces, from LOWER to DEST, which they see
-    under the same paths. They find the key where the options say, or by --worker-key-command; it is never
-    sent. The scheduler is one at tls://HOST:PORT, or on this machine. Whoever may use it can read the key.
+    With --dask the workers of a cluster carry the contents, small files in batches and large ones in pieces,
+    from LOWER to DEST, which they see under the same paths. They find the key where the options say, or by
+    --worker-key-command; it is never sent. The scheduler is one at tls://HOST:PORT, or on this machine.
+    Whoever may use it can read the key.
 
     \b
     fusecrypt export --passfile FILE /backup/.Private ~/restored

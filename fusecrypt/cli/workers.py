@@ -25,7 +25,7 @@ def worker_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a command with the options about a cluster; it gets ``dask`` and ``worker_key_command``."""
     help_ = "Where workers take the key: the first line CMD prints there."
     decorated = click.option("--worker-key-command", metavar="CMD", help=help_)(command)
-    help_ = "Have the workers of a Dask cluster carry large files."
+    help_ = "Have the workers of a Dask cluster carry contents."
     return click.option("--dask", metavar="SCHEDULER", help=help_)(decorated)
 
 
