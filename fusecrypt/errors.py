@@ -17,6 +17,7 @@ status meaning
 from __future__ import annotations
 
 import errno
+import os
 
 
 class FusecryptError(Exception):
@@ -86,3 +87,8 @@ class UnsupportedSystemError(FusecryptError):
     """This system lacks something: FUSE, a library, a permission."""
 
     exit_status = 5
+
+
+def stale() -> OSError:
+    """What is raised for an object that is no longer where it was."""
+    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))

@@ -15,14 +15,14 @@ from typing import TypeVar
 import pyfuse3
 import trio
 
-from fusecrypt.errors import FusecryptError
+from fusecrypt.errors import FusecryptError, stale
 from fusecrypt.mount.directories import DirectoryRequests
 from fusecrypt.mount.handles import FileHandle
 from fusecrypt.mount.replies import async_handler, handler, size_in_doubt
 from fusecrypt.mount.setattr import SetAttributes, clear_set_id, take_setgid_from_others
 from fusecrypt.tree import attributes as tree_attributes
 from fusecrypt.tree import changes
-from fusecrypt.tree.nodes import Node, stale
+from fusecrypt.tree.nodes import Node
 
 R = TypeVar("R")
 _STATFS_FIELDS = (

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Generator
 
+from fusecrypt.errors import stale
 from fusecrypt.native import open_quietly, stat_fd, stat_many
 from fusecrypt.offline.items import Item, Problem, name_of, parent_of, problem_of
 from fusecrypt.offline.lower import FILE, below
@@ -14,7 +15,6 @@ from fusecrypt.offline.places import Places
 from fusecrypt.offline.restore import read_xattrs
 from fusecrypt.offline.walk import CHUNK, Xattrs
 from fusecrypt.tree.files import OpenFile
-from fusecrypt.tree.nodes import stale
 from fusecrypt.tree.raw import RawFile
 from fusecrypt.tree.tree import by_descriptor
 

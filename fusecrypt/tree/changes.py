@@ -7,9 +7,10 @@ import os
 import stat
 from contextlib import suppress
 
+from fusecrypt.errors import stale
 from fusecrypt.native import renameat2, stat_fd, stat_many
 from fusecrypt.tree.files import OpenFile, encrypted_file
-from fusecrypt.tree.nodes import Node, stale
+from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import Seen, Tree, by_descriptor
 
 RENAME_EXCHANGE = 2

@@ -7,9 +7,10 @@ import os
 import resource
 from collections import OrderedDict
 
+from fusecrypt.errors import stale
 from fusecrypt.lane import Lane
 from fusecrypt.native import stat_fd
-from fusecrypt.tree.nodes import Node, stale
+from fusecrypt.tree.nodes import Node
 
 _FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FEWEST, _MOST = 64, 4096

@@ -6,7 +6,7 @@ import errno
 import os
 from contextlib import suppress
 
-from fusecrypt.errors import DamagedError
+from fusecrypt.errors import DamagedError, stale
 from fusecrypt.lanefile import LaneFile
 from fusecrypt.native import FileKey
 from fusecrypt.ondisk.extents import EXTENT, lower_size, upper_capacity
@@ -17,7 +17,6 @@ from fusecrypt.tree.headers import (
     write_header,
     write_size,
 )
-from fusecrypt.tree.nodes import stale
 from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.raw import LowerFile
 

@@ -10,13 +10,13 @@ object becomes a node when it is asked for here, and a record again when nothing
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING
 
+from fusecrypt.errors import stale
 from fusecrypt.lane import Lane, OpenRecord, Record
 from fusecrypt.native import Stat
 
@@ -26,11 +26,6 @@ if TYPE_CHECKING:
 Link = tuple["Node", bytes]
 ROOT_NUMBER = 1
 _FIRST_SYNTHETIC = 1 << 63
-
-
-def stale() -> OSError:
-    """What is raised for an object that is no longer where it was."""
-    return OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 class Node:

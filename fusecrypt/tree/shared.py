@@ -5,11 +5,10 @@ from __future__ import annotations
 import errno
 from contextlib import suppress
 
-from fusecrypt.errors import NotEcryptfsError
+from fusecrypt.errors import NotEcryptfsError, stale
 from fusecrypt.ondisk.header import encode_size, parse_header
 from fusecrypt.tree.encrypted import EncryptedFile
 from fusecrypt.tree.headers import Found, find_header, read_xattr, unlock
-from fusecrypt.tree.nodes import stale
 from fusecrypt.tree.raw import read_lower
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from fusecrypt.errors import FormatError
+from fusecrypt.errors import FormatError, stale
 from fusecrypt.lane import Lane, OpenRecord
 from fusecrypt.native import Stat, open_quietly, stat_fd, stat_many
 from fusecrypt.tree.directories import Directories
@@ -23,7 +23,7 @@ from fusecrypt.tree.files import OpenFile, open_file
 from fusecrypt.tree.forms import Forms
 from fusecrypt.tree.listing import Listing
 from fusecrypt.tree.names import PlainNames, name_codec
-from fusecrypt.tree.nodes import Node, NodeTable, stale
+from fusecrypt.tree.nodes import Node, NodeTable
 from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.sizes import is_there, peeked_size, regular_size
 
