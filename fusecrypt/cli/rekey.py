@@ -21,8 +21,9 @@ from fusecrypt.mount.lock import Use
 from fusecrypt.native import harden_process
 from fusecrypt.offline.journal import Journal
 from fusecrypt.offline.rekey import Keys, Left, Rekeying
-from fusecrypt.sources.gather import Request, gather
+from fusecrypt.sources.gather import gather
 from fusecrypt.sources.given import KeyOptions
+from fusecrypt.sources.request import Request
 from fusecrypt.tree.resolve import Candidates, resolve
 from fusecrypt.tree.survey import Walk
 

@@ -28,14 +28,18 @@ _SIG_TEXT = re.compile(rb"[0-9A-Fa-f]{16}")
 class Home:
     """What a user's layout says about a lower directory.
 
-    ``signatures`` holds the content key's, then the name key's if names are encrypted; ``wrapped`` is
+    ``here`` tells that the directory is the layout's; otherwise it is one beside that, such as a copy.
+    ``signatures`` holds the content key's, then the name key's if names are encrypted; it is empty if the
+    signature file is missing, or damaged: ``damage`` says so then. ``wrapped`` is
     the wrapped passphrase or None; ``independent`` tells that its wrapping passphrase is not the login
     password; ``salt`` is the one for the content key (it never applies to the name key).
     """
 
     config: Path
     lower: Path
+    here: bool
     signatures: tuple[bytes, ...]
+    damage: str
     mount_point: Path | None
     wrapped: Path | None
     independent: bool
@@ -44,24 +48,24 @@ class Home:
 
 
 def recognise(lower: Path) -> Home | None:
-    """The layout that a lower directory belongs to, or None. Reads the small files beside it.
-
-    Raises KeyFileError if such a layout is there but its signature file is damaged.
-    """
+    """The layout that a lower directory lies in, or None. Reads the small files beside it. Raises OSError."""
     lower = lower.resolve()
     config = lower.parent / ".ecryptfs"
-    name = _alias(config, lower)
-    signatures = config / f"{name}.sig"
-    if not signatures.is_file():
+    alias = _alias(config, lower)
+    name = alias or "Private"
+    sig_file, wrapped = config / f"{name}.sig", config / "wrapped-passphrase"
+    if not (sig_file.is_file() or wrapped.is_file()):
         return None
+    signatures, damage = _signatures(sig_file)
     mount_point = _mount_point(config, name)
     whole = lower.parent.parent.name == ".ecryptfs"
     real_home = mount_point if whole and mount_point is not None else lower.parent
-    wrapped = config / "wrapped-passphrase"
     return Home(
         config=config,
         lower=lower,
-        signatures=parse_signatures(read_small(signatures, _MAX_SMALL), str(signatures)),
+        here=alias is not None or lower.name == ".Private",
+        signatures=signatures,
+        damage=damage,
         mount_point=mount_point,
         wrapped=wrapped if wrapped.is_file() else None,
         independent=(config / "wrapping-independent").exists(),
@@ -82,6 +86,16 @@ def parse_signatures(data: bytes, what: str) -> tuple[bytes, ...]:
     if not 1 <= len(lines) <= 2 or not all(_SIG_TEXT.fullmatch(line) for line in lines):
         raise KeyFileError(f"{what} does not hold one or two signatures of 16 hex digits")
     return tuple(bytes.fromhex(line.decode()) for line in lines)
+
+
+def _signatures(path: Path) -> tuple[tuple[bytes, ...], str]:
+    """The signatures in a file, and what is wrong with it."""
+    try:
+        return parse_signatures(read_small(path, _MAX_SMALL), str(path)), ""
+    except FileNotFoundError:
+        return (), ""
+    except KeyFileError as error:
+        return (), str(error)
 
 
 def rc_salt(text: bytes) -> bytes | None:
@@ -106,7 +120,7 @@ def salt_of(path: Path) -> bytes:
         return DEFAULT_SALT
 
 
-def _alias(config: Path, lower: Path) -> str:
+def _alias(config: Path, lower: Path) -> str | None:
     """The name of the private directory whose .conf line names this lower directory as its source."""
     try:
         names = sorted(list_quietly(config))
@@ -120,7 +134,7 @@ def _alias(config: Path, lower: Path) -> str:
         source = Path(fields[0].decode(errors="surrogateescape")) if fields else None
         if source == lower and fields[2:3] == [b"ecryptfs"]:
             return path.stem
-    return "Private"
+    return None
 
 
 def _mount_point(config: Path, name: str) -> Path | None:

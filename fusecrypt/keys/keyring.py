@@ -20,6 +20,8 @@ from fusecrypt.native import Secret
 
 _AGAIN = "take it out with keyctl unlink, and add it again"
 
+_ABSENT = (errno.ENOKEY, errno.ENOENT, errno.EKEYREVOKED, errno.EKEYEXPIRED)
+
 Unseal = Callable[[bytes], Secret]
 """From the text of a ``trusted`` key to its octets: the TPM's work, which this module knows not."""
 
@@ -32,7 +34,11 @@ def find_token(sig: bytes, unseal: Unseal | None = None) -> AuthToken:
     for a key that is no auth token, and KeyringError where reading is refused.
     """
     with _explained(f"key {sig.hex()}"):
-        key = _find("user", sig.hex())
+        key, refusal = None, None
+        try:
+            key = _find("user", sig.hex())
+        except OSError as error:  # as a mount does: whatever is wrong with it, the other type may be there
+            refusal = error
         if key is not None:
             with keyctl.read(key) as payload:
                 token = _decoded(sig, payload)
@@ -42,6 +48,8 @@ def find_token(sig: bytes, unseal: Unseal | None = None) -> AuthToken:
                 )
             return token
         key = _find("encrypted", sig.hex())
+        if key is None and refusal is not None:
+            raise refusal
         if key is None:
             raise KeyNotFoundError(
                 f"the kernel's keyrings hold no key {sig.hex()}",
@@ -60,13 +68,16 @@ def add_token(token: AuthToken, keyring: int = keyctl.USER) -> int:
 
 
 def remove_token(sig: bytes, keyring: int = keyctl.USER) -> bool:
-    """Unlink a token from a keyring, as umount.ecryptfs does; False if it was not there."""
+    """Unlink a token from a keyring, as umount.ecryptfs does; False if it was not there.
+
+    A key that was revoked or has expired is none: it cannot be found, and the kernel drops it.
+    """
     with _explained(f"key {sig.hex()}"):
         for kind in ("user", "encrypted"):
             try:
                 keyctl.unlink(keyctl.search(keyring, kind, sig.hex()), keyring)
             except OSError as error:
-                if error.errno not in (errno.ENOKEY, errno.ENOENT):
+                if error.errno not in _ABSENT:
                     raise
             else:
                 return True
@@ -81,15 +92,21 @@ def _decoded(sig: bytes, payload: Secret) -> AuthToken:
 
 
 def _find(kind: str, description: str) -> int | None:
-    """A key's serial number. The user keyring is linked into the session first if that is needed."""
-    with suppress(OSError):
+    """A key's serial number. The user keyring is linked into the session first if that is needed.
+
+    None if there is no such key; OSError for one that was revoked, has expired or must not be seen.
+    """
+    try:
         return keyctl.request_key(kind, description)
+    except OSError as error:
+        refusal = error
     try:
         key = keyctl.search(keyctl.USER, kind, description)
     except OSError as error:
-        if error.errno in (errno.ENOKEY, errno.EKEYREVOKED, errno.EKEYEXPIRED):
+        told = refusal if error.errno == errno.ENOKEY else error
+        if told.errno == errno.ENOKEY:
             return None
-        raise
+        raise told from None
     # Found but not possessed: only what the session keyring leads to may be read.
     with suppress(OSError):
         keyctl.link(keyctl.USER, keyctl.SESSION)

@@ -25,6 +25,9 @@ from fusecrypt.keys.volume import Volume
 from fusecrypt.keys.wrapped import WrappedPassphrase
 from fusecrypt.native import Secret
 
+WRAPPED = "wrapped passphrase"
+"""How keys were found that the passphrase of a wrapped file gave."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -57,10 +60,7 @@ def find_keys(
         return found
     try:
         if file is None:
-            wanted = ", ".join(sorted(sig.hex() for sig in sigs))
-            raise WrongSecretError(
-                f"the passphrase fits no key of this tree: it wants {wanted}", _way_out(wrapped)
-            )
+            raise _misfit(derived, sigs, wrapped)
         volume, number = open_with_secret(file, secret, slot)
         return Found(tuple(held.token for held in volume.tokens()), f"slot {number}", volume)
     except WrongSecretError:
@@ -70,13 +70,23 @@ def find_keys(
         return found
 
 
-def _way_out(wrapped: WrappedPassphrase | None) -> str:
+def _misfit(
+    derived: Iterable[Found], sigs: Collection[bytes], wrapped: WrappedPassphrase | None
+) -> WrongSecretError:
     """What may be wrong with a secret: often it is a login password that was changed since it wrapped."""
+    wanted = ", ".join(sorted(sig.hex() for sig in sigs))
+    layout = "check the keyboard's layout"
     if wrapped is None or wrapped.path is None:
-        return "check the keyboard's layout"
-    return (
-        "check the keyboard's layout; if it is a login password that was changed, give the old one to "
-        f"`fusecrypt key wrap {wrapped.path}`, which sets the new one"
+        return WrongSecretError(f"the passphrase fits no key of this tree: it wants {wanted}", layout)
+    if any(each.how == WRAPPED for each in derived):
+        return WrongSecretError(
+            f"the passphrase opens {wrapped.path}, but that fits no key of this tree: it wants {wanted}",
+            "it is the wrapped passphrase of another tree",
+        )
+    return WrongSecretError(
+        f"the passphrase fits no key of this tree: it wants {wanted}",
+        f"{layout}; if it is a login password that was changed, give the old one to "
+        f"`fusecrypt key wrap {wrapped.path}`, which sets the new one",
     )
 
 
@@ -87,7 +97,7 @@ def _derived(secret: Secret, salt: bytes, wrapped: WrappedPassphrase | None) -> 
         found.append(Found(passphrase_tokens(secret, salt), "mount passphrase"))
     if wrapped is not None:
         with suppress(SecretError), wrapped.unwrap(secret) as passphrase:
-            found.append(Found(passphrase_tokens(passphrase, salt), "wrapped passphrase"))
+            found.append(Found(passphrase_tokens(passphrase, salt), WRAPPED))
     return found
 
 

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
 
 from fusecrypt.errors import FusecryptError, KeyNotFoundError, UsageError
-from fusecrypt.keys import homes, locate
-from fusecrypt.keys.errors import KeyFileError, WrongSecretError
+from fusecrypt.keys import locate
+from fusecrypt.keys.errors import WrongSecretError
 from fusecrypt.keys.keyring import find_token
 from fusecrypt.keys.raw import read_raw_key, split_assignment
 from fusecrypt.keys.slotfile import CONTENT, NAMES, SlotFile
 from fusecrypt.keys.slotstore import SlotStore
 from fusecrypt.keys.synology import unwrap_export
 from fusecrypt.keys.token import DEFAULT_SALT, FNEK_SALT, AuthToken
-from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.unlock import Found
 from fusecrypt.keys.wrapped import WrappedPassphrase, read_wrapped
 from fusecrypt.native import Secret
 from fusecrypt.sources import secrets
-from fusecrypt.sources.given import SlotOptions, Sources
-from fusecrypt.sources.masters import Master, encrypted_tokens
-from fusecrypt.sources.options import MountOptions
+from fusecrypt.sources.masters import encrypted_tokens
 from fusecrypt.sources.person import ask_secret, describe, say
-from fusecrypt.sources.unlock import open_tpm, unlock
+from fusecrypt.sources.request import Request, unless_unreadable
+from fusecrypt.sources.unlock import unlock
 from fusecrypt.tree.resolve import Candidates
-from fusecrypt.tree.survey import LIMIT, Survey, Walk
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -44,73 +36,6 @@ class Gathered:
     candidates: Sequence[Candidates]
     source: str
     read_only: bool = False
-
-
-@dataclass(frozen=True)
-class Request:
-    """One tree: what options say, where it is (None: not on this machine), what it told so far."""
-
-    sources: Sources
-    slots: SlotOptions
-    options: MountOptions
-    lower: Path | None
-    walk: Walk
-
-    @property
-    def survey(self) -> Survey:
-        """The findings so far: those of the first steps, or more."""
-        return self.walk.first_findings()
-
-    @functools.cached_property
-    def named(self) -> tuple[bytes, ...]:
-        """The signatures that mount options name."""
-        fnek = self.options.tree_options().fnek_signature
-        return tuple(dict.fromkeys([*self.options.signatures, *([fnek] if fnek else [])]))
-
-    @functools.cached_property
-    def signatures(self) -> frozenset[bytes]:
-        """The signatures that the tree's files, names and home show, and those that options name."""
-        shown = self.survey.content_signatures | self.survey.name_signatures
-        return frozenset({*shown, *self.named, *(self.home.signatures if self.home else ())})
-
-    def later(self) -> Iterator[Collection[bytes]]:
-        """The signatures that the tree shows while it is walked on, to its end."""
-        for found in self.walk:
-            yield found.content_signatures | found.name_signatures
-            if found.entries >= LIMIT:
-                return
-
-    def whole_survey(self) -> Survey:
-        """The findings of the whole tree: a key whose place is far inside must not be taken for another."""
-        for _ in self.later():
-            pass
-        return self.survey
-
-    @functools.cached_property
-    def home(self) -> homes.Home | None:
-        """The layout of ecryptfs-utils that the tree belongs to. One that cannot be read is said."""
-        lower = self.lower
-        return _unless_unreadable(lambda: homes.recognise(lower)) if lower else None
-
-    @functools.cached_property
-    def master(self) -> Master:
-        """The master key of encrypted keys."""
-        given = self.sources
-        return Master.parse(
-            given.master, given.blobauth_file, given.keyauth_file, given.keyhandle, given.master_pcrs
-        )
-
-    @property
-    def salt(self) -> bytes:
-        """For the content key: from an option, or the user's .ecryptfsrc, or the default."""
-        text = self.sources.salt or self.options.salt
-        if text:
-            return secrets.parse_salt(text)
-        return self.home.salt if self.home else homes.salt_of(homes.home_directory() / ".ecryptfsrc")
-
-    def open_tpm(self) -> AbstractContextManager[TPM]:
-        """The TPM that options name, or this machine's."""
-        return open_tpm(self.slots.tcti)
 
 
 def gather(request: Request) -> Gathered:
@@ -176,6 +101,7 @@ def _from_keyring(request: Request) -> list[AuthToken]:
         for refusal in refusals[:-1]:
             say(describe(refusal))
         raise refusals[-1]
+    _say_why_not(refusals)
     return tokens
 
 
@@ -183,10 +109,15 @@ def _named_on_keyring(request: Request, tokens: Iterable[AuthToken]) -> list[Aut
     """The keys that options name and that no other source gave, as far as the keyring holds them."""
     known = {token.signature for token in tokens}
     found, refusals = _find_tokens(request, [sig for sig in request.named if sig not in known])
+    _say_why_not(refusals)
+    return found
+
+
+def _say_why_not(refusals: Iterable[FusecryptError]) -> None:
+    """What is wrong with keys that are on the keyring. That others are not there tells itself."""
     for refusal in refusals:
         if not isinstance(refusal, KeyNotFoundError):
             say(describe(refusal))
-    return found
 
 
 def _find_tokens(request: Request, wanted: Iterable[bytes]) -> tuple[list[AuthToken], list[FusecryptError]]:
@@ -204,9 +135,13 @@ def _unlock(request: Request, given: list[Secret]) -> Gathered:
     """The keys that secrets give, or a TPM; the secrets are wiped."""
     explicit = request.sources.wrapped_passphrase
     file = _slot_file(request)
-    if explicit is not None and file is None:
-        return _from_wrapped(request, explicit, given)
     wrapped = read_wrapped(explicit, request.salt) if explicit else _wrapped_of_home(request)
+    if explicit and file is None and wrapped is not None:
+        if not given and wrapped.version == 1:
+            with suppress(WrongSecretError):  # Synology's: its wrapping passphrase is no secret
+                return Gathered([_from_passphrase(request, unwrap_export(wrapped.encode()))], "exported key")
+        if not request.signatures:
+            return _for_new_tree(request, wrapped, given)
     if file is None and wrapped is None and (given or not request.signatures):
         passphrases = given or [ask_secret("mount passphrase")]
         return Gathered([_from_passphrase(request, each) for each in passphrases], "passphrase")
@@ -242,26 +177,11 @@ def _slot_file(request: Request) -> SlotFile | None:
 
 def _wrapped_of_home(request: Request) -> WrappedPassphrase | None:
     path = request.home.wrapped if request.home else None
-    return _unless_unreadable(lambda: read_wrapped(path, request.salt)) if path else None
+    return unless_unreadable(lambda: read_wrapped(path, request.salt)) if path else None
 
 
-def _unless_unreadable(read: Callable[[], _T]) -> _T | None:
-    """What was found by itself must not stand in the way of what was given: say that it is of no use."""
-    try:
-        return read()
-    except KeyFileError as error:
-        say(describe(error))
-    except OSError as error:
-        say(f"{error.filename}: {error.strerror}")
-    return None
-
-
-def _from_wrapped(request: Request, path: Path, given: list[Secret]) -> Gathered:
-    """The keys of the passphrases that are wrapped in a file."""
-    wrapped = read_wrapped(path, request.salt)
-    if not given and wrapped.version == 1:
-        with suppress(WrongSecretError):  # Synology's: its wrapping passphrase is no secret
-            return Gathered([_from_passphrase(request, unwrap_export(wrapped.encode()))], "exported key")
+def _for_new_tree(request: Request, wrapped: WrappedPassphrase, given: list[Secret]) -> Gathered:
+    """The keys of the mount passphrases that secrets unwrap: no tree tells what else a secret could be."""
     passphrases = []
     for secret in given or [ask_secret("login passphrase")]:
         with secret:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from fusecrypt.sources.gather import Request, gather
+from fusecrypt.sources.gather import gather
 from fusecrypt.sources.given import KeyOptions
 from fusecrypt.sources.person import say
+from fusecrypt.sources.request import Request
 from fusecrypt.tree.policy import Policy
-from fusecrypt.tree.resolve import Resolution, resolve
+from fusecrypt.tree.resolve import Options, Resolution, resolve
 from fusecrypt.tree.survey import Walk
 
 
@@ -19,13 +22,27 @@ def resolve_tree(lower: Path | None, walk: Walk, keys: KeyOptions) -> tuple[Reso
     returns in words where the keys came from.
     """
     options = keys.options
-    gathered = gather(Request(keys.sources, keys.slots, options, lower, walk))
+    request = Request(keys.sources, keys.slots, options, lower, walk)
+    gathered = gather(request)
     if gathered.read_only:
         options.fuse.add("ro")
-    resolution = resolve(iter(walk), gathered.candidates, options.tree_options())
+    tree_options = options.tree_options()
+    if request.home and not request.survey.is_ecryptfs:
+        tree_options = _as_at_login(tree_options, request.home.signatures)
+    resolution = resolve(iter(walk), gathered.candidates, tree_options)
     for remark in resolution.remarks:
         say(remark)
     return resolution, gathered.source
+
+
+def _as_at_login(options: Options, signatures: Sequence[bytes]) -> Options:
+    """A new tree in a layout is as mount.ecryptfs_private will mount it, who has no choice of ciphers: it
+    could not find names that another one encrypts."""
+    if options.cipher is None and options.key_bytes is None:
+        options = replace(options, cipher="aes", key_bytes=16)
+    if options.encrypt_names is None and options.fnek_signature is None and len(signatures) == 1:
+        options = replace(options, encrypt_names=False)
+    return options
 
 
 def wipe(policy: Policy) -> None:

@@ -66,7 +66,8 @@ def test_the_login_passphrase_opens_a_private_directory(home: Path, tmp_path: Pa
     shows_private(lower, "--passfile", login)
     shows_private(lower, "--passfile", file_of(tmp_path, "mount", MOUNT))
     wrapped = (home / ".ecryptfs" / "wrapped-passphrase").rename(tmp_path / "wrapped")
-    shows_private(lower, "--wrapped-passphrase", wrapped, "--passfile", login)
+    for name in ("login", "mount"):
+        shows_private(lower, "--wrapped-passphrase", wrapped, "--passfile", tmp_path / name)
     message = run("mount", "--passfile", login, lower, tmp_path / "mnt", status=3).stderr
     assert "does not fit this tree" in message
 
@@ -88,9 +89,43 @@ def test_a_private_directory_without_a_file(home: Path, tmp_path: Path) -> None:
     login = ["--passfile", str(file_of(tmp_path, "login", LOGIN))]
     with mounted(lower, *login, passphrases=()) as mount:
         (mount.path / "name").write_text("text")
+    # mount.ecryptfs_private would not find names under another cipher than its own.
+    identified = run("identify", lower).stdout
+    assert "files   1 with aes-128, key 707dd06f8443a678" in identified
+    assert "names   1 with aes-128, key ec2bdc60f6ad46fc" in identified
     options = "ecryptfs_sig=707dd06f8443a678,ecryptfs_fnek_sig=ec2bdc60f6ad46fc"
     with mounted(lower, "-o", options, passphrases=(MOUNT,)) as mount:
         assert (mount.path / "name").read_text() == "text"
+
+
+def test_a_private_directory_without_a_name_key(home: Path, tmp_path: Path) -> None:
+    """One line in its signature file: the login mounts it with plain names."""
+    shutil.rmtree(home / ".Private")
+    (home / ".ecryptfs" / "Private.sig").write_text("707dd06f8443a678\n")
+    login = ["--passfile", str(file_of(tmp_path, "login", LOGIN))]
+    with mounted(home / ".Private", *login, passphrases=()) as mount:
+        (mount.path / "name").write_text("text")
+    assert os.listdir(home / ".Private") == ["name"]
+
+
+def test_another_tree_in_a_home_is_not_the_private_directory(home: Path, tmp_path: Path) -> None:
+    """A new one has keys of its own; a copy of the private directory still opens with the login password."""
+    with mounted(home / "vault", passphrases=(b"of its own",)) as mount:
+        (mount.path / "name").write_text("text")
+    shutil.copytree(home / ".Private", home / "copy")
+    login = file_of(tmp_path, "login", LOGIN)
+    assert "new" not in run("ls", "--passfile", login, home / "copy").stderr
+
+
+@pytest.mark.parametrize("damage", ["damaged", None])
+def test_a_login_passphrase_without_the_signature_file(
+    damage: str | None, home: Path, tmp_path: Path
+) -> None:
+    """The tree itself shows which keys it wants."""
+    signatures = home / ".ecryptfs" / "Private.sig"
+    signatures.write_text(damage) if damage else signatures.unlink()
+    said = run("ls", "--passfile", file_of(tmp_path, "login", LOGIN), home / ".Private").stderr
+    assert ("does not hold one or two signatures" in said) == bool(damage)
 
 
 @pytest.mark.parametrize("name", ["Private.sig", "wrapped-passphrase"])
@@ -121,7 +156,11 @@ def test_a_wrong_login_passphrase(home: Path, tmp_path: Path) -> None:
     assert f"`fusecrypt key wrap {home}/.ecryptfs/wrapped-passphrase`, which sets the new one" in message
     wrapped: list[str | Path] = ["--wrapped-passphrase", home / ".ecryptfs" / "wrapped-passphrase"]
     message = run("mount", *wrapped, "--passfile", wrong, lower, tmp_path / "mnt", status=3).stderr
-    assert "the wrapping passphrase is wrong" in message
+    assert "fits no key of this tree" in message
+    other = TREE.unpack(tmp_path / "other")
+    login = file_of(tmp_path, "login", LOGIN)
+    message = run("mount", *wrapped, "--passfile", login, other, tmp_path / "mnt", status=3).stderr
+    assert "wrapped-passphrase, but that fits no key of this tree" in message
     for words in (wrapped, wrapped[:0]):
         done = run("mount", *words, lower, tmp_path / "mnt", status=3, start_new_session=True)
         assert "no terminal to ask on" in done.stderr
@@ -167,6 +206,15 @@ def test_keys_on_the_keyring(tokens: list[AuthToken], tmp_path: Path) -> None:
     named = f"ecryptfs_sig={sig},ecryptfs_fnek_sig={fnek}"
     for words in (["--keyring"], ["-o", named], ["--keyring", "-o", named]):
         shows_golden(TREE, lower, *words)
+
+
+def test_a_broken_key_beside_a_good_one_is_named(tokens: list[AuthToken], tmp_path: Path) -> None:
+    lower, mnt = TREE.unpack(tmp_path / "lower"), _mnt(tmp_path)
+    add_token(tokens[1])
+    add_key("user", tokens[0].sig, secret(b"no auth token"), USER)
+    said = run("mount", "--keyring", lower, mnt, status=3).stderr
+    assert f"key {tokens[0].sig} in the keyring: the key has 13 octets" in said
+    assert "no given key opens the files" in said
 
 
 def test_named_keys_that_no_passphrase_yields(tokens: list[AuthToken], tmp_path: Path) -> None:

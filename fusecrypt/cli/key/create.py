@@ -28,9 +28,10 @@ from fusecrypt.keys.volume import REPLACE_FILE, Volume
 from fusecrypt.keys.wrapped import read_wrapped
 from fusecrypt.native import Secret
 from fusecrypt.sources import secrets as inputs
-from fusecrypt.sources.gather import Request, gather
+from fusecrypt.sources.gather import gather
 from fusecrypt.sources.given import SlotOptions, Sources
 from fusecrypt.sources.options import MountOptions
+from fusecrypt.sources.request import Request
 from fusecrypt.sources.unlock import note
 
 

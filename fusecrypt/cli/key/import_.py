@@ -14,9 +14,10 @@ from fusecrypt.cli.source_options import source_options
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import SecretError, UsageError
 from fusecrypt.keys.volume import REPLACE_FILE
-from fusecrypt.sources.gather import Request, gather
+from fusecrypt.sources.gather import gather
 from fusecrypt.sources.given import SlotOptions, Sources
 from fusecrypt.sources.options import MountOptions
+from fusecrypt.sources.request import Request
 
 
 @click.command("import", short_help="Take further keys of the tree into the file.")

@@ -54,7 +54,7 @@ def test_a_whole_home_is_recognised_through_its_symbolic_link(tmp_path: Path) ->
     found = recognise(home / ".Private")
     assert found is not None
     assert found.lower == hidden / ".Private"
-    assert (found.whole_home, found.independent, found.wrapped) == (True, True, None)
+    assert (found.here, found.whole_home, found.independent, found.wrapped) == (True, True, True, None)
     assert found.mount_point == home
     assert found.signatures == (bytes.fromhex(SIG),)
     assert found.salt == bytes.fromhex("0011223344556688")
@@ -77,6 +77,23 @@ def test_an_alias_is_recognised_by_its_source(tmp_path: Path) -> None:
 
 def test_other_directories_are_no_homes(tmp_path: Path) -> None:
     assert recognise(tmp_path) is None
+    _make(tmp_path / ".ecryptfs", tmp_path / "vault", Private__sig=f"{SIG}\n")
+    beside = recognise(tmp_path / "vault")
+    assert beside is not None
+    assert not beside.here
+
+
+def test_a_layout_without_signatures(tmp_path: Path) -> None:
+    lower = tmp_path / ".Private"
+    _make(tmp_path / ".ecryptfs", lower)
+    assert recognise(lower) is None
+    (tmp_path / ".ecryptfs" / "wrapped-passphrase").touch()
+    for text in (None, "damaged"):
+        if text:
+            (tmp_path / ".ecryptfs" / "Private.sig").write_text(text)
+        found = recognise(lower)
+        assert found is not None
+        assert (found.signatures, bool(found.damage)) == ((), bool(text))
 
 
 @pytest.mark.parametrize("text", [b"", b"0123\n", b"0123456789abcdeg\n", SIG.encode() + b"\n" + b"x" * 16])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from fusecrypt.errors import KeyNotFoundError
 from fusecrypt.keys import keyctl
 from fusecrypt.keys.encrypted import EncryptedBlob
-from fusecrypt.keys.errors import KeyFileError
+from fusecrypt.keys.errors import KeyFileError, KeyringError
 from fusecrypt.keys.keyring import add_token, find_token, remove_token
 from fusecrypt.keys.payload import SIZE, decode_payload, encode_payload
 from fusecrypt.keys.token import AuthToken
@@ -90,6 +91,20 @@ def test_a_description_that_belies_the_token_is_refused(token: AuthToken) -> Non
             find_token(bytes.fromhex(other))
     finally:
         keyctl.unlink(key, keyctl.USER)
+
+
+@pytest.mark.parametrize(("command", "said"), [("revoke", "revoked"), ("timeout", "expired")])
+def test_why_a_key_cannot_be_used_is_told(token: AuthToken, command: str, said: str) -> None:
+    serial = str(add_token(token))
+    subprocess.run(["keyctl", command, serial, *(["1"] if command == "timeout" else [])], check=True)
+    if command == "timeout":
+        time.sleep(1.1)
+    with pytest.raises(KeyringError, match=said) as caught:
+        find_token(token.signature)
+    assert "add it again" in caught.value.hint
+    assert not remove_token(token.signature)
+    add_token(token)
+    assert find_token(token.signature).key == token.key
 
 
 def test_encrypted_keys_open_with_their_master_from_the_keyring(token: AuthToken) -> None:
