@@ -9,6 +9,7 @@ import click
 
 from fusecrypt import __version__
 from fusecrypt.cli import terminal
+from fusecrypt.cli.advice import advice
 from fusecrypt.cli.lazy import LazyGroup
 from fusecrypt.cli.terminal import hint, say
 from fusecrypt.errors import FusecryptError
@@ -75,9 +76,7 @@ def run(command: click.Command, name: str | None = None) -> int:
     try:
         status = command.main(prog_name=name, standalone_mode=False)
     except FusecryptError as error:
-        say(str(error))
-        if error.hint:
-            hint(error.hint)
+        _complain(str(error), error)
         status = error.exit_status
     except click.exceptions.Abort:
         say("interrupted")
@@ -90,6 +89,13 @@ def run(command: click.Command, name: str | None = None) -> int:
         status = 1
     except OSError as error:
         what = f"{os.fsdecode(error.filename)}: " if isinstance(error.filename, str | bytes) else ""
-        say(f"{what}{error.strerror}")
+        _complain(f"{what}{error.strerror}", error)
         status = 1
     return status if isinstance(status, int) else 0
+
+
+def _complain(message: str, error: FusecryptError | OSError) -> None:
+    """Say what failed, and what to do next."""
+    say(message)
+    if next_step := advice(error):
+        hint(next_step)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
+from fusecrypt.cli.advice import advice
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import FusecryptError
 from fusecrypt.escape import escaped
@@ -67,7 +68,8 @@ class Failures:
         except FusecryptError as error:
             self.note(what, describe(error), error.exit_status)
         except OSError as error:
-            self.note(what, error.strerror or str(error), 1)
+            hint = advice(error)
+            self.note(what, f"{error.strerror or error}{f' ({hint})' if hint else ''}", 1)
 
     def each(self, what: bytes | str, items: Iterable[_T]) -> Iterator[_T]:
         """The items, as far as they come; it is their failure that is said, not that of who uses them."""

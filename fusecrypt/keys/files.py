@@ -110,7 +110,11 @@ def replacing(path: Path, *, mode: int = PRIVATE) -> Iterator[BinaryIO]:
 
     It has a name that nobody knows before, and none at all after an exception. Raises OSError.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        error.filename = str(path)  # which people know
+        raise
     temporary = Path(name)
     try:
         with open(descriptor, "wb") as file:

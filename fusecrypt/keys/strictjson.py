@@ -19,7 +19,7 @@ def load(data: bytes) -> dict[str, Any]:
             data.decode(), object_pairs_hook=_members, parse_float=_refuse, parse_constant=_refuse
         )
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError too
-        raise KeyFileError(f"the file is no valid JSON: {type(error).__name__}") from error
+        raise KeyFileError("the file is no valid JSON") from error
     if not isinstance(value, dict):
         raise KeyFileError("the file holds no JSON object")
     return value

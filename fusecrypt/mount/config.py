@@ -7,6 +7,7 @@ import os
 import socket
 from dataclasses import dataclass
 
+from fusecrypt.errors import FusecryptError, TreeError, UnsupportedSystemError
 from fusecrypt.keys.token import KEY_BYTES, AuthToken
 from fusecrypt.native import export_memory, import_memory
 from fusecrypt.ondisk.ciphers import choose
@@ -17,6 +18,23 @@ _MAX_MESSAGE = 1 << 17
 
 READY = b"\0"
 """What the daemon writes to the descriptor it was given for that when the mount answers."""
+_SEE = "`fusecrypt doctor` looks at this system; with --foreground --verbose more is said"
+
+
+def failure(error: Exception) -> bytes:
+    """What it writes there instead, if there will be no mount."""
+    if not isinstance(error, FusecryptError):
+        error = TreeError(f"cannot mount: {error}", _SEE)
+    return json.dumps([error.exit_status, str(error), error.hint]).encode()
+
+
+def error_from(answer: bytes) -> FusecryptError:
+    """The error in such an answer; it is empty if the daemon died."""
+    if not answer:
+        return TreeError("cannot mount: the daemon died", _SEE)
+    status, message, hint = json.loads(answer)
+    lacking = status == UnsupportedSystemError.exit_status
+    return (UnsupportedSystemError if lacking else TreeError)(message, hint)
 
 
 @dataclass(frozen=True)

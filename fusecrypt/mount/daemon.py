@@ -24,7 +24,7 @@ import trio
 from fusecrypt import native
 from fusecrypt.errors import FusecryptError
 from fusecrypt.mount import lock
-from fusecrypt.mount.config import READY, MountConfig, receive
+from fusecrypt.mount.config import READY, MountConfig, failure, receive
 from fusecrypt.mount.device import mount_device
 from fusecrypt.mount.idle import end_when_idle
 from fusecrypt.mount.mounts import mount_on, storage_of
@@ -65,11 +65,20 @@ def main(arguments: list[str]) -> int:
     try:
         _serve(config, root_fd, ready_fd)
     except (FusecryptError, OSError, RuntimeError, ExceptionGroup) as error:
-        log.error("%s", error.exceptions[0] if isinstance(error, ExceptionGroup) else error)
-        with suppress(OSError):  # closed, if the mount had been answering
-            os.write(ready_fd, str(error).encode(errors="replace") or b"unknown failure")
+        reason = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        if config.foreground or not _tell(ready_fd, reason):
+            log.error("%s", reason)
         return 1
     return 0
+
+
+def _tell(ready_fd: int, reason: Exception) -> bool:
+    """Answer that there is no mount; False if it had been answering, so that nobody waits any more."""
+    try:
+        os.write(ready_fd, failure(reason))
+    except OSError:
+        return False
+    return True
 
 
 def _prepare_process(config: MountConfig) -> None:

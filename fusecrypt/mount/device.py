@@ -9,7 +9,7 @@ import socket
 import subprocess
 from collections.abc import Collection
 
-from fusecrypt.errors import TreeError, UnsupportedSystemError
+from fusecrypt.errors import FusecryptError, TreeError, UnsupportedSystemError
 from fusecrypt.mount.mounts import FSTYPE
 
 _MS_FLAGS = {
@@ -19,6 +19,16 @@ _MS_FLAGS = {
 _NOT_FUSERMOUNT = frozenset({"relatime", "norelatime", "strictatime", "diratime", "nodiratime"})
 """Words it may not know, and which mean nothing to FUSE."""
 _FUSE_DATA = ("default_permissions", "allow_other")
+_REFUSALS = (
+    ("user_allow_other", "leave allow_other out, or write a line `user_allow_other` into /etc/fuse.conf"),
+    ("no write access", "choose a mount point that is yours"),
+    ("access mountpoint", "choose a mount point that is yours"),
+    ("Operation not permitted", "fusermount3 has to be set-user-id: install the package fuse3 again"),
+    ("not owned by user", "choose a mount point that is yours: its directory has the sticky bit"),
+    ("mount_max", "unmount some, or write a higher `mount_max = N` into /etc/fuse.conf"),
+    ("", "`fusecrypt doctor` looks at what mounting needs"),
+)
+"""What fusermount3 says, by a part of it, and what helps then."""
 
 
 def mount_device(source: str, mountpoint: str, options: Collection[str]) -> int:
@@ -81,11 +91,7 @@ def _mount_by_fusermount(source: str, mountpoint: str, options: Collection[str])
     assert helper.stderr is not None
     with helper.stderr:
         if not ancillary:
-            message = helper.stderr.read().decode(errors="replace").strip()
-            raise TreeError(
-                f"fusermount3 did not mount on {mountpoint}: {message}",
-                "`fusecrypt doctor` looks at what mounting needs; the mount point must be yours",
-            )
+            raise _refused(mountpoint, helper.stderr.read().decode(errors="replace"))
     if "auto_unmount" in options:
         ours.detach()  # closed with this process, which is what fusermount3 waits for
     else:
@@ -93,3 +99,14 @@ def _mount_by_fusermount(source: str, mountpoint: str, options: Collection[str])
     device = array.array("i", ancillary[0][2])[0]
     os.set_inheritable(device, False)
     return device
+
+
+def _refused(mountpoint: str, said: str) -> FusecryptError:
+    """The error for what fusermount3 said, on one line or more."""
+    message = "; ".join(line.removeprefix("fusermount3: ") for line in said.strip().splitlines())
+    if "open /dev/fuse" in message:
+        return UnsupportedSystemError(
+            f"fusermount3 lacks what it needs: {message}", "`fusecrypt doctor` says how to mend it"
+        )
+    hint = next(hint for part, hint in _REFUSALS if part in message)
+    return TreeError(f"fusermount3 did not mount on {mountpoint}: {message}", hint)

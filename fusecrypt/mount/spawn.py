@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import NoReturn
 
 from fusecrypt.errors import TreeError, UnsupportedSystemError, UsageError
-from fusecrypt.mount.config import READY, MountConfig, send
+from fusecrypt.mount.config import READY, MountConfig, error_from, send
 
 
 def check_places(lower: str, mountpoint: str) -> None:
@@ -31,7 +31,9 @@ def check_places(lower: str, mountpoint: str) -> None:
             "choose a mount point outside it, or the lower directory itself",
         )
     if not os.path.exists("/dev/fuse"):
-        raise UnsupportedSystemError("/dev/fuse is absent", "load the module: `modprobe fuse`")
+        raise UnsupportedSystemError(
+            "/dev/fuse is absent", "load the module: `modprobe fuse`; a container has to be given it"
+        )
 
 
 def check_directory(what: str, path: str) -> None:
@@ -41,7 +43,7 @@ def check_directory(what: str, path: str) -> None:
     except OSError as error:
         if error.errno == errno.ENOTCONN:
             raise TreeError(
-                f"{what} {path} is a mount whose daemon is gone", "take it down with `fusecrypt umount`"
+                f"{what} {path} is a mount whose daemon is gone", f"take it down: `fusecrypt umount {path}`"
             ) from None
         is_directory = False
     if not is_directory:
@@ -77,7 +79,8 @@ class Daemon:
             self._process.wait()
 
     def serve(self, config: MountConfig, root_fd: int) -> None:
-        """Hand over the keys; return when the mount answers. Raises TreeError with the daemon's message."""
+        """Hand over the keys; return when the mount answers. Raises the daemon's error: TreeError,
+        UnsupportedSystemError."""
         ready, ready_w = os.pipe()
         try:
             send(self._socket, config, root_fd, ready_w)
@@ -90,10 +93,7 @@ class Daemon:
             message = answer.read()
         if message != READY:
             self._process.wait()
-            raise TreeError(
-                f"cannot mount: {message.decode(errors='replace') or 'the daemon died'}",
-                "`fusecrypt doctor` looks at this system; with --foreground --verbose more is said",
-            )
+            raise error_from(message)
         self._process.returncode = 0  # it lives on without us: not a child that was forgotten
         os.statvfs(config.mountpoint)
 

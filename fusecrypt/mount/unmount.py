@@ -99,9 +99,10 @@ def _fusermount(path: str, lazy: bool) -> None:
 
 
 def _refused(path: str, reason: str) -> TreeError:
-    return TreeError(
-        f"cannot unmount {path}: {reason}", "its owner and root may; `fusecrypt status` lists mounts"
-    )
+    hint = "its owner and root may; `fusecrypt status` lists mounts"
+    if "open /etc/mtab" in reason:
+        hint = "fusermount3 needs that file: `ln -s ../proc/self/mounts /etc/mtab`"
+    return TreeError(f"cannot unmount {path}: {reason}", hint)
 
 
 def _busy(path: str) -> _BusyError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 
 from fusecrypt.errors import SecretError, UsageError
@@ -20,14 +21,14 @@ def from_file(path: str) -> Secret:
         return read_line(0, "standard input")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return read_line(fd, path)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise SecretError(
             f"cannot read passphrase file {path}: {error.strerror}", "check its path and permissions"
         ) from None
-    try:
-        return read_line(fd, path)
-    finally:
-        os.close(fd)
 
 
 def from_credentials() -> list[Secret]:
@@ -49,22 +50,38 @@ def from_descriptor(fd: int) -> Secret:
 
 
 def from_command(command: str) -> Secret:
-    """The first line that a command prints; it is split like a shell would, but no shell runs it."""
+    """The first line that a command prints; it is split like a shell would, but no shell runs it.
+
+    Raises SecretError; where the command failed that is what it says, and not that its line was empty.
+    """
+    process, name = _start(command)
     try:
-        words = shlex.split(command)
-        with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+        with process:
             assert process.stdout is not None
-            secret = read_line(process.stdout.fileno(), f"command {words[0]}")
-    except (OSError, ValueError, IndexError) as error:
-        raise SecretError(
-            f"cannot run --extpass command: {error}", "check its spelling; no shell runs it"
-        ) from None
+            secret = read_line(process.stdout.fileno(), f"command {name}")
+    except SecretError:
+        if process.returncode in (0, -signal.SIGPIPE):  # SIGPIPE: it had more to say than we read
+            raise
     if process.returncode != 0:
         raise SecretError(
-            f"--extpass command {words[0]} ended with status {process.returncode}",
+            f"--extpass command {name} ended with status {process.returncode}",
             "run it alone, and see what it says",
         )
     return secret
+
+
+def _start(command: str) -> tuple[subprocess.Popen[bytes], str]:
+    """The process, and the name of its program."""
+    try:
+        words = shlex.split(command)
+        if not words:
+            raise ValueError("it is empty")
+        return subprocess.Popen(words, stdout=subprocess.PIPE), words[0]
+    except OSError as error:
+        what = f"{words[0]}: {error.strerror}"
+    except ValueError as error:
+        what = f"{command!r}: {error}"
+    raise SecretError(f"cannot run --extpass command {what}", "check its spelling; no shell runs it")
 
 
 def in_utils_form(line: Secret) -> Secret:

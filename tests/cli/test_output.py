@@ -57,7 +57,7 @@ def test_failures_go_on_and_the_worst_counts(capsys: pytest.CaptureFixture[str])
             raise error
     assert failures.status == 4
     assert capsys.readouterr().err.splitlines() == [
-        r"fusecrypt: bad\x1b: No such file",
+        r"fusecrypt: bad\x1b: No such file (check the path)",
         r"fusecrypt: bad\x1b: cut (restore it)",
         r"fusecrypt: bad\x1b: no key",
     ]
