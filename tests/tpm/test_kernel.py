@@ -12,7 +12,7 @@ import pytest
 from fusecrypt.errors import SecretError, UsageError
 from fusecrypt.keys.encrypted import EncryptedBlob
 from fusecrypt.keys.errors import KeyFileError
-from fusecrypt.keys.tpm.errors import PolicyChangedError, TPMError, WrongPINError
+from fusecrypt.keys.tpm.errors import LockedOutError, PolicyChangedError, TPMError, WrongPINError
 from fusecrypt.keys.tpm.kernel import KernelAuth, parse_handle, read_auth, seal_master, unseal_master
 from fusecrypt.keys.tpm.seal import seal
 from fusecrypt.keys.tpm.session import TPM
@@ -81,7 +81,7 @@ def test_a_policy_of_other_firmware_names_its_pcr(kernels: SoftwareTPM) -> None:
     with kernels.open() as tpm:
         with pytest.raises(PolicyChangedError, match="PCR 7 is now 0000") as caught:
             unseal_master(tpm, key, KernelAuth(pcrs=("sha256", (7,))))
-        assert "recovery" in caught.value.hint
+        assert "other PCRs" in caught.value.hint
         with pytest.raises(PolicyChangedError) as caught:
             unseal_master(tpm, key, KernelAuth())
         assert "--master-pcrs" in caught.value.hint
@@ -91,12 +91,31 @@ def test_a_policy_of_other_firmware_names_its_pcr(kernels: SoftwareTPM) -> None:
 def test_wrong_auth_values_are_told(kernels: SoftwareTPM) -> None:
     key, _, _ = _captured("trusted-blobauth")
     with kernels.open() as tpm:
-        for auth in (KernelAuth(), KernelAuth(blobauth=secret("secretautx"))):
-            with pytest.raises(WrongPINError):
+        for left, auth in ((2, KernelAuth()), (1, KernelAuth(blobauth=secret("secretautx")))):
+            with pytest.raises(WrongPINError, match="the trusted key's auth value is wrong") as caught:
                 unseal_master(tpm, key, auth)
+            assert caught.value.hint == f"give it: --blobauth-file FILE; attempts left: {left}"
         key, _, _ = _captured("trusted-keyauth")
-        with pytest.raises(TPMError):
+        with pytest.raises(TPMError, match="the TPM's key at 0x81000003 has another auth value") as refused:
             unseal_master(tpm, key, KernelAuth())
+        assert "--keyauth-file" in refused.value.hint
+        # The third wrong one locks it, and keys that the kernel sealed without an auth value too.
+        with pytest.raises(LockedOutError) as locked:
+            unseal_master(tpm, _captured("trusted")[0], KernelAuth())
+        assert "an attempt is given back after 1000 s" in locked.value.hint
+        nothing_is_left(tpm)
+
+
+def test_another_parent_is_told(kernels: SoftwareTPM) -> None:
+    key, _, _ = _captured("trusted")
+    with kernels.open() as tpm:
+        for handle, said in (
+            (0x81000002, "was not sealed under this TPM's key at 0x81000002"),
+            (0x8100000F, "this TPM has no key at 0x8100000f"),
+        ):
+            with pytest.raises(TPMError, match=said) as caught:
+                unseal_master(tpm, key, KernelAuth(handle=handle))
+            assert "--keyhandle" in caught.value.hint
         nothing_is_left(tpm)
 
 

@@ -18,6 +18,10 @@ INITIALIZE = 0x100
 PCR_CHANGED = 0x128
 OCCUPIED = 0x14C
 NO_SUCH_HANDLE = 0x18B
+BAD_DATA = 0x09F
+"""Of parameter 1 of a load: damaged, or of another parent (without that number, as base() gives it)."""
+NO_DICTIONARY_ATTACK = 0x0A2
+"""A wrong auth value of an object whose attempts are not counted."""
 LOCKOUT = 0x921
 
 
@@ -97,7 +101,7 @@ ROWS: dict[int, Row] = {
         TPMError, "the TPM is in failure mode", "restart the machine; if it stays so, use the recovery key"
     ),
     NO_SUCH_HANDLE: _OTHER,
-    0x09F: Row(TPMError, "the slot's sealed data is damaged, or belongs to another TPM", _RECOVER),
+    BAD_DATA: Row(TPMError, "the slot's sealed data is damaged, or belongs to another TPM", _RECOVER),
     0xAA2: _BROKEN,
     0x07001B: _BROKEN,
     0x080011: _BROKEN,
@@ -114,7 +118,7 @@ ROWS: dict[int, Row] = {
         "name the policy's PCRs with --master-pcrs",
     ),
     0x08E: _PIN,
-    0x0A2: _PIN,
+    NO_DICTIONARY_ATTACK: _PIN,
     LOCKOUT: Row(LockedOutError, "the TPM is locked out after wrong attempts", "use another slot meanwhile"),
     0x902: _FULL,
     0x903: _FULL,
@@ -151,9 +155,9 @@ def base(code: int) -> int:
 def explain(code: int, command: str) -> TPMError:
     """The error for a code that a command (by its name in ESAPI) gave."""
     code = plain(code)
-    if base(code) == 0x0A2 and command in ("create_primary", "evict_control"):
+    if base(code) == NO_DICTIONARY_ATTACK and command in ("create_primary", "evict_control"):
         row = _OWNER
-    elif base(code) in (0x08E, 0x0A2) and code not in ROWS and command in ("load", "import_"):
+    elif base(code) in (0x08E, NO_DICTIONARY_ATTACK) and code not in ROWS and command in ("load", "import_"):
         row = _PARENT
     elif code in ROWS or base(code) in ROWS:
         row = ROWS.get(code) or ROWS[base(code)]

@@ -10,7 +10,19 @@ from typing import Any
 
 from fusecrypt.errors import SecretError, UsageError
 from fusecrypt.keys.errors import KeyFileError
-from fusecrypt.keys.tpm.errors import PolicyChangedError
+from fusecrypt.keys.tpm.errors import (
+    BAD_DATA,
+    NO_DICTIONARY_ATTACK,
+    NO_SUCH_HANDLE,
+    PCR_CHANGED,
+    LockedOutError,
+    OtherTPMError,
+    PolicyChangedError,
+    TPMError,
+    WrongPINError,
+    base,
+)
+from fusecrypt.keys.tpm.facts import lockout
 from fusecrypt.keys.tpm.policy import PCRPolicy
 from fusecrypt.keys.tpm.seal import Policy, seal, unseal
 from fusecrypt.keys.tpm.session import TPM
@@ -42,8 +54,12 @@ def unseal_master(tpm: TPM, key: TPMKey, auth: KernelAuth) -> Secret:
     parent or PCRs when those are needed, KeyFileError for unsealed octets that are no trusted key.
     """
     policy = _policy(key, auth)
-    with _parent(tpm, key, auth) as handle:
-        secret = unseal(tpm, handle, key, auth=auth.blobauth, policy=policy)
+    number = _parent_number(key, auth)
+    try:
+        with _parent(tpm, number, auth.keyauth) as handle:
+            secret = unseal(tpm, handle, key, auth=auth.blobauth, policy=policy)
+    except TPMError as error:
+        raise _in_its_terms(tpm, error, number, auth) from error
     if key.parent is None:
         # Before Linux 5.13 one more octet was sealed: whether the key is migratable.
         with secret:
@@ -101,28 +117,74 @@ def _policy(key: TPMKey, auth: KernelAuth) -> Policy | None:
             "the trusted key is bound to a policy", "name its PCRs: --master-pcrs sha256:7"
         )
     bank, numbers = auth.pcrs
-    # The values at sealing are not in the blob: the message can tell the present ones only.
     return Policy(digest, PCRPolicy(bank, dict.fromkeys(numbers, b"")))
 
 
-@contextmanager
-def _parent(tpm: TPM, key: TPMKey, auth: KernelAuth) -> Iterator[Any]:
+def _parent_number(key: TPMKey, auth: KernelAuth) -> int:
     number = key.parent if auth.handle is None else auth.handle
     if number is None:
         raise UsageError(
             "this blob is of the form before Linux 5.13 and does not name its parent",
             "name it: --keyhandle H, such as 0x81000001",
         )
+    return number
+
+
+@contextmanager
+def _parent(tpm: TPM, number: int, keyauth: Secret | None) -> Iterator[Any]:
     if number == OWNER:
         with tpm.primary() as handle:
             yield handle
         return
     handle = tpm.pinned(tpm.parent_at(number))
-    tpm.set_auth(handle, auth.keyauth)
+    tpm.set_auth(handle, keyauth)
     try:
         yield handle
     finally:
         tpm.call("tr_close", handle)
+
+
+def _in_its_terms(tpm: TPM, error: TPMError, parent: int, auth: KernelAuth) -> TPMError:
+    """What a refusal means here: a trusted key has neither other slots nor a recovery key, nor a reseal."""
+    if isinstance(error, PolicyChangedError) and error.code != PCR_CHANGED:
+        return PolicyChangedError(
+            f"the trusted key's policy is not met{_present(tpm, auth)}",
+            "it was sealed in another boot state (firmware, Secure Boot), or to other PCRs: --master-pcrs",
+        )
+    if isinstance(error, LockedOutError):
+        wait = lockout(tpm).seconds_per_try
+        hint = (
+            f"an attempt is given back after {wait} s: keys that the kernel sealed wait too; "
+            "fusecrypt key lockout --reset ends that"
+        )
+        return LockedOutError("the TPM is locked out after wrong attempts", hint, error.code)
+    if isinstance(error, WrongPINError):
+        counted = base(error.code) != NO_DICTIONARY_ATTACK
+        left = f"; attempts left: {lockout(tpm).left}" if counted else ""
+        return WrongPINError(
+            "the trusted key's auth value is wrong", f"give it: --blobauth-file FILE{left}", error.code
+        )
+    if error.code == NO_SUCH_HANDLE:
+        message = f"this TPM has no key at {parent:#x}, which the trusted key needs as its parent"
+        hint = "use the TPM that sealed it; --keyhandle H says where its parent is now"
+    elif isinstance(error, OtherTPMError) and error.code:
+        message = f"the TPM's key at {parent:#x} has another auth value, or is not the trusted key's parent"
+        hint = "give it: --keyauth-file FILE"
+    elif base(error.code) == BAD_DATA:
+        message = f"the trusted key is damaged, or was not sealed under this TPM's key at {parent:#x}"
+        hint = "use the TPM that sealed it; --keyhandle H names another parent"
+    else:
+        return error
+    return type(error)(message, hint, error.code)
+
+
+def _present(tpm: TPM, auth: KernelAuth) -> str:
+    """The PCRs of the policy; what they were at sealing is not in the blob."""
+    if auth.pcrs is None:
+        return ""
+    bank, numbers = auth.pcrs
+    values = tpm.pcrs(bank, numbers)
+    return f" ({bank}): " + ", ".join(f"PCR {number} is now {values[number].hex()}" for number in numbers)
 
 
 def _digit(octet: int) -> int:

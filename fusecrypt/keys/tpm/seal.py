@@ -140,11 +140,7 @@ def _reason(tpm: TPM, pcr: PCRPolicy | None) -> str:
     if pcr is None:
         return "the slot's policy is not the one that its data was sealed with"
     now = tpm.pcrs(pcr.bank, pcr.pcrs)
-    known = {number: value for number, value in pcr.values.items() if value}
-    what = changed(known, now)
-    if not what:
-        what = ", ".join(f"PCR {number} is now {now[number].hex()}" for number in pcr.pcrs)
-    return f"the boot state changed ({pcr.bank}): {what}"
+    return f"the boot state changed ({pcr.bank}): {changed(pcr.values, now)}"
 
 
 def _authorize(tpm: TPM, session: Any, signed: SignedPolicy, approvals: Sequence[Approval]) -> None:
