@@ -27,6 +27,7 @@ PEM_LABEL = "TSS2 PRIVATE KEY"
 
 _KEYEDHASH = 0x0008
 _NULL_SCHEME = 0x0010
+_NODA = 0x400
 _DIGESTS = {0x0004: "sha1", 0x000B: "sha256", 0x000C: "sha384", 0x000D: "sha512", 0x0012: "sm3_256"}
 
 
@@ -37,6 +38,11 @@ class SealedPublic:
     name_alg: str
     attributes: int
     policy: bytes
+
+    @property
+    def free_attempts(self) -> bool:
+        """Whether wrong auth values do not count (NODA)."""
+        return bool(self.attributes & _NODA)
 
     @classmethod
     def parse(cls, public: bytes) -> SealedPublic:

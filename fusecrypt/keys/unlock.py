@@ -169,8 +169,11 @@ def open_with_pin(
     slot: int | None = None,
     approvals: bytes = b"",
     last_attempt: bool = False,
+    large: bool = False,
 ) -> tuple[Volume, int]:
     """Spend a PIN on one slot: the one that is named, or the only one that has a PIN.
+
+    ``large`` allows parameters that need much memory.
 
     Raises SlotError if it is not clear which, and what the slot raises.
     """
@@ -178,7 +181,7 @@ def open_with_pin(
     if len(slots) != 1:
         which = "no slot" if not slots else "more than one slot"
         raise SlotError(f"{which} has a PIN here", "name the slot: --slot N" if slots else "")
-    enrolment = TPM2Enrolment(tpm, pin, approvals=approvals, last_attempt=last_attempt)
+    enrolment = TPM2Enrolment(tpm, pin, approvals=approvals, last_attempt=last_attempt, large=large)
     return Volume.open(file, slots[0].id, enrolment), slots[0].id
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import importlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fusecrypt.errors import UnsupportedSystemError
 from fusecrypt.keys.slotfile import CONTENT
@@ -29,6 +33,7 @@ from fusecrypt.keys.tpm.errors import (
     WrongPINError,
     explain,
 )
+from fusecrypt.keys.tpm.policy import START, PCRPolicy, SignedPolicy, after_pcr
 from fusecrypt.keys.tpm.seal import seal, unseal
 from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.volume import Volume
@@ -230,6 +235,22 @@ def test_refusals_in_the_midst_of_unsealing(
             Volume.open(volume.file, 1, TPM2Enrolment(tpm))
         recorder.instead = lambda _: None
         nothing_is_left(tpm)
+
+
+def test_a_signing_key_that_the_tpm_does_not_take(tpm: TPM) -> None:
+    """Only the TPM itself can say which it takes; RSA-4096 is one that hardly any does."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=4096).public_key()
+    pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    signed = SignedPolicy("sha256", (11,), pem)
+    values = PCRPolicy("sha256", tpm.pcrs("sha256", (11,)))
+    approved = after_pcr(START, values)
+    approvals = json.dumps(
+        {"sha256": [{"pcrs": [11], "pol": approved.hex(), "sig": base64.b64encode(bytes(512)).decode()}]}
+    )
+    with pytest.raises(TPMError, match="does not take the policy's public key") as caught:
+        VOLUME.add(TPM2Enrolment(tpm, signed=signed, approvals=approvals.encode()))
+    assert "RSA-2048 or ECDSA P-256" in caught.value.hint
+    nothing_is_left(tpm)
 
 
 def test_an_object_that_needs_its_policy(tpm: TPM) -> None:

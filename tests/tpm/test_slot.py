@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.errors import KeyFileError, SlotError
 from fusecrypt.keys.slotfile import CONTENT, SlotFile
-from fusecrypt.keys.slots import tpm2, tpm2_enrolment
+from fusecrypt.keys.slots import kdf, tpm2, tpm2_enrolment
 from fusecrypt.keys.slots.kdf import Argon2
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slots.tpm2 import DIRECT, SPLIT, TPM2Body, split_pin
@@ -42,6 +42,7 @@ from fusecrypt.keys.tpm.policy import PCRPolicy, SignedPolicy
 from fusecrypt.keys.tpm.seal import seal
 from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.trusted import IMPORTABLE, TPMKey
+from fusecrypt.keys.unlock import open_with_pin
 from fusecrypt.keys.volume import Volume
 from fusecrypt.native import Secret
 from tests.tpm.conftest import SoftwareTPM
@@ -349,6 +350,27 @@ def test_damaged_slots_are_told(tpm: TPM) -> None:
     old, new = (base64.b64encode(data).decode() for data in (wrap.data, spoiled))
     with pytest.raises(KeyFileError, match="damaged"):
         Volume.open(SlotFile.parse(text.replace(old, new).encode()), 1, TPM2Enrolment(tpm, PIN))
+
+
+@pytest.mark.parametrize("pin", [None, PIN])
+def test_a_slot_cannot_hide_whether_attempts_count(tpm: TPM, pin: Secret | None) -> None:
+    """One that was made to look as if it had no PIN would spend an attempt at each mount, unasked."""
+    document = json.loads(VOLUME.add(TPM2Enrolment(tpm, pin)).file.encode())
+    other = json.loads(VOLUME.add(TPM2Enrolment(tpm, None if pin else PIN)).file.encode())
+    SlotFile.parse(json.dumps(document).encode())
+    document["slots"][1]["tpm2"]["blob"] = other["slots"][1]["tpm2"]["blob"]
+    with pytest.raises(KeyFileError, match="whether wrong attempts count"):
+        SlotFile.parse(json.dumps(document).encode())
+    assert lockout(tpm).failed == 0
+
+
+def test_a_pin_that_needs_much_memory_needs_consent(tpm: TPM, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = VOLUME.add(TPM2Enrolment(tpm, PIN)).file
+    monkeypatch.setattr(kdf, "MAX_MEMORY", 1024)
+    with pytest.raises(SlotError, match="unless it is named") as caught:
+        open_with_pin(file, tpm, PIN)
+    assert "--slot N" in caught.value.hint
+    assert open_with_pin(file, tpm, PIN, slot=1, large=True)[1] == 1
 
 
 def test_rotation_reseals_with_the_tpm(tpm: TPM) -> None:

@@ -75,8 +75,8 @@ class Argon2:
         if self.memory > most and not large:
             need, limit = self.memory // 1024, most // 1024
             raise SlotError(
-                f"this slot needs {need} MiB of memory; without consent {limit} is the limit",
-                "use another slot, or a machine with more memory",
+                f"this slot needs {need} MiB of memory; unless it is named, {limit} is the limit",
+                "name it to allow that (--slot N, --unlock-slot N), or use another slot",
             )
 
     def derive(self, secret: Secret, size: int, *, large: bool = False) -> Secret:

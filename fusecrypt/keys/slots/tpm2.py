@@ -66,6 +66,9 @@ class TPM2Body:
             raise KeyFileError("a TPM slot's members do not belong together")
         if body.blob.sealed.policy != body.policy:
             raise KeyFileError("a TPM slot's blob has another policy than the slot")
+        if body.blob.sealed.free_attempts != (body.pin is None):
+            # One that says it has no PIN would spend an attempt at each mount, unasked.
+            raise KeyFileError("a TPM slot and its blob do not agree on whether wrong attempts count")
         return body
 
     def document(self) -> dict[str, object]:
@@ -91,12 +94,12 @@ class TPM2Body:
         return {"tpm2": members}
 
 
-def split_pin(kdf: Argon2, pin: Secret) -> tuple[Secret, Secret]:
-    """Auth value (20 octets) and share (32) of a PIN.
+def split_pin(kdf: Argon2, pin: Secret, *, large: bool = False) -> tuple[Secret, Secret]:
+    """Auth value (20 octets) and share (32) of a PIN. ``large`` allows parameters that need much memory.
 
     TPMs ignore zero octets at the end of an auth value: a salt that gives one makes no slot.
     """
-    with normal(pin) as text, kdf.derive(text, AUTH + _SHARE) as both:
+    with normal(pin) as text, kdf.derive(text, AUTH + _SHARE, large=large) as both:
         return both.part(0, AUTH), both.part(AUTH, AUTH + _SHARE)
 
 

@@ -32,7 +32,7 @@ class TPM2Enrolment:
 
     ``pcrs`` are literal (bank, numbers) whose present values count; ``signed`` names whose approval
     counts, ``approvals`` is the octets of the signature file. ``forced`` allows PCRs that say nothing,
-    ``last_attempt`` spends the last one.
+    ``last_attempt`` spends the last one, ``large`` allows parameters that need much memory.
     """
 
     tpm: TPM
@@ -42,6 +42,7 @@ class TPM2Enrolment:
     approvals: bytes = b""
     forced: bool = False
     last_attempt: bool = False
+    large: bool = False
     type: str = TYPE
 
     def like(self, body: TPM2Body) -> TPM2Enrolment:
@@ -51,9 +52,7 @@ class TPM2Enrolment:
                 "the slot has a PIN" if body.pin else "the slot has no PIN", "give it its PIN alone"
             )
         pcrs = (body.pcr.bank, body.pcr.pcrs) if body.pcr else None
-        return TPM2Enrolment(
-            self.tpm, self.pin, pcrs, body.signed, self.approvals, self.forced, self.last_attempt
-        )
+        return replace(self, pcrs=pcrs, signed=body.signed)
 
     def enrol(self, volume: bytes, volume_key: Secret) -> tuple[TPM2Body, Secret | None]:
         """Seal, unseal again and compare, and give the slot's body.
@@ -89,7 +88,7 @@ class TPM2Enrolment:
             return self._unseal(body, None)
         if self.pin is None:
             raise SlotError(f"slot {slot.id} needs a PIN", "give it: --pin-file FILE, or on a terminal")
-        auth, share = split_pin(body.pin, self.pin)
+        auth, share = split_pin(body.pin, self.pin, large=self.large)
         self.check_attempts()
         with auth, share, self._unseal(body, auth) as sealed:
             if body.mode == DIRECT:

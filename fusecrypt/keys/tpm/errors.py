@@ -142,6 +142,9 @@ _PARENT = Row(
 )
 
 
+_SIGNER = Row(TPMError, "the TPM does not take the policy's public key", "sign with RSA-2048 or ECDSA P-256")
+
+
 def plain(code: int) -> int:
     """A code without the resource manager's mark."""
     return code & 0xFFFF if code >> 16 == RESOURCE_MANAGER else code
@@ -159,6 +162,8 @@ def explain(code: int, command: str) -> TPMError:
         row = _OWNER
     elif base(code) in (0x08E, NO_DICTIONARY_ATTACK) and code not in ROWS and command in ("load", "import_"):
         row = _PARENT
+    elif command == "load_external" and base(code) & 0x80:
+        row = _SIGNER
     elif code in ROWS or base(code) in ROWS:
         row = ROWS.get(code) or ROWS[base(code)]
     else:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from fusecrypt.keys.tpm.errors import OtherTPMError
 from fusecrypt.keys.tpm.session import SRK, TPM
 from fusecrypt.native import Secret
 
@@ -55,17 +59,30 @@ def lockout(tpm: TPM) -> Lockout:
 
 
 def reset_lockout(tpm: TPM, auth: Secret | None = None) -> None:
-    """Set the counter of wrong attempts to zero; WrongPINError if the lockout auth is another.
+    """Set the counter of wrong attempts to zero; WrongPINError if the lockout auth is another, LockedOutError
+    if the TPM takes none for now.
 
     A wrong lockout auth makes the TPM refuse any for ``seconds_recovery``.
     """
     handle = tpm.lib.ESYS_TR.LOCKOUT
     tpm.set_auth(handle, auth)
     try:
-        with tpm.session(tpm.pinned(tpm.parent_at(SRK))) as session:
+        with _any_storage_key(tpm) as key, tpm.session(key) as session:
             tpm.call("dictionary_attack_lock_reset", handle, session1=session)
     finally:
         tpm.set_auth(handle, None)
+
+
+@contextmanager
+def _any_storage_key(tpm: TPM) -> Iterator[Any]:
+    """The TPM's storage key, or one for the moment if it has none yet: nothing depends on which it is."""
+    try:
+        present = tpm.parent_at(SRK)
+    except OtherTPMError:
+        with tpm.primary() as key:
+            yield key
+    else:
+        yield tpm.pinned(present)
 
 
 def vendor(tpm: TPM) -> str:

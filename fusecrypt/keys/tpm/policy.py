@@ -21,6 +21,7 @@ POLICY_AUTH_VALUE = 0x16B
 POLICY_AUTHORIZE = 0x16A
 START = bytes(32)
 _NULL = 0x0010
+_ANOTHER = "name another one: --pcr-signature FILE"
 MAX_SIGNATURES = 1 << 20
 """Octets of a signature file."""
 
@@ -158,9 +159,12 @@ def parse_approvals(data: bytes, bank: str, pcrs: Iterable[int]) -> list[Approva
     Raises KeyFileError if the file is damaged. Other members of an entry do not matter: the TPM
     verifies the signature.
     """
-    entries = load(data[: MAX_SIGNATURES + 1]).get(bank, [])
+    try:
+        entries = load(data[: MAX_SIGNATURES + 1]).get(bank, [])
+    except KeyFileError as error:
+        raise KeyFileError(f"the file of signed policies: {error}", _ANOTHER) from error
     if not isinstance(entries, list):
-        raise KeyFileError("the file of signed policies is damaged", "name another one: --pcr-signature FILE")
+        raise KeyFileError("the file of signed policies is damaged", _ANOTHER)
     wanted, approvals = sorted(set(pcrs)), []
     for entry in entries:
         fields = Fields(entry, "a signed policy")
