@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from fusecrypt.errors import SecretError
 from fusecrypt.escape import escaped
 from fusecrypt.native import Secret
-from fusecrypt.sources.lines import read_line
+from fusecrypt.sources.lines import EmptyLineError, read_line
 
 _ASK = "systemd-ask-password"
 _AGENTS = "/run/systemd/ask-password"
@@ -73,7 +73,7 @@ def _in_service() -> bool:
 def ask_secret(prompt: str) -> Secret:
     """Ask for a line on the terminal without echo, or in a service through systemd-ask-password(1).
 
-    Raises SecretError where there is neither, or nobody answers.
+    Raises SecretError where there is neither, or nobody answers, EmptyLineError for an empty line.
     """
     try:
         tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
@@ -93,6 +93,8 @@ def ask_secret(prompt: str) -> Secret:
             # Only now: what a quick hand types after the prompt must neither be shown nor thrown away.
             os.write(tty, f"{prompt}: ".encode())
             return read_line(tty, "the terminal")
+        except EmptyLineError:
+            raise EmptyLineError("nothing was typed", "begin again") from None
         finally:
             termios.tcsetattr(tty, termios.TCSAFLUSH, before)
             os.write(tty, b"\n")

@@ -77,8 +77,10 @@ def read_secret(path: Path, limit: int) -> Secret:
         os.close(descriptor)
 
 
-def write_new(path: Path, data: bytes, *, mode: int = PRIVATE, instead_of: Path | None = None) -> None:
-    """Create a file exclusively and flush it to the disk; FileExistsError if there is one.
+def write_new(
+    path: Path, data: bytes | memoryview, *, mode: int = PRIVATE, instead_of: Path | None = None
+) -> None:
+    """Create a file exclusively and flush it to the disk; FileExistsError if there is one, OSError.
 
     It gets the owner of the file that it will stand ``instead_of``, where this process may: root may be at
     work for somebody else.
@@ -91,9 +93,9 @@ def write_new(path: Path, data: bytes, *, mode: int = PRIVATE, instead_of: Path 
         while view:
             view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
-    except OSError:
+    except OSError as error:
         os.unlink(path)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         os.close(descriptor)
 

@@ -15,17 +15,22 @@ SUFFIX = ".keyslots"
 SYSTEM = Path("/etc/fusecrypt/keyslots")
 
 
-def candidates(lower: Path | None, sig: bytes, environ: Mapping[str, str] = os.environ) -> list[Path]:
+def beside(lower: Path) -> Path | None:
+    """Where it stands beside its tree; None if that is the root of everything."""
+    lower = lower.resolve()
+    return lower.with_name(lower.name + SUFFIX) if lower.name else None
+
+
+def candidates(
+    lower: Path | None, sigs: Iterable[bytes], environ: Mapping[str, str] = os.environ
+) -> list[Path]:
     """The places in order: beside the tree (if it is on this machine), the user's configuration, the
-    system's."""
+    system's. In these each signature in turn."""
     base = Path(environ.get("XDG_CONFIG_HOME", ""))
     user = (base if base.is_absolute() else home_directory() / ".config") / "fusecrypt" / "keyslots"
-    beside = [lower.resolve().with_name(lower.resolve().name + SUFFIX)] if lower else []
-    return [
-        *beside,
-        user / f"{sig.hex()}{SUFFIX}",
-        SYSTEM / f"{sig.hex()}{SUFFIX}",
-    ]
+    stands = beside(lower) if lower else None
+    names = [f"{sig.hex()}{SUFFIX}" for sig in sigs]
+    return [*([stands] if stands else []), *(place / name for place in (user, SYSTEM) for name in names)]
 
 
 def find(
@@ -36,20 +41,20 @@ def find(
     Files that others may write or own, damaged ones and those of other trees are passed over.
     """
     refusals = []
-    wanted = set(sigs)
-    for path in dict.fromkeys(path for sig in wanted for path in candidates(lower, sig, environ)):
+    wanted = sorted(set(sigs))
+    for path in candidates(lower, wanted, environ) if wanted else ():
         if not os.path.lexists(path):
             continue
         store = SlotStore(path, explicit=False)
         try:
             file = store.read()
         except FusecryptError as error:
-            refusals.append(str(error))
+            refusals.append(f"{error} ({error.hint})" if error.hint else str(error))
             continue
         except OSError as error:
             refusals.append(f"{path}: {error.strerror}")
             continue
-        if wanted.intersection(key.sig for key in file.keys):
+        if any(key.sig in wanted for key in file.keys):
             return store, file, refusals
         refusals.append(f"{path} holds no key of this tree")
     return None, None, refusals
@@ -58,6 +63,4 @@ def find(
 def check_outside(path: Path, lower: Path) -> None:
     """UsageError for a key-slot file inside the lower tree: eCryptfs would show it as a broken file."""
     if path.resolve().is_relative_to(lower.resolve()):
-        raise UsageError(
-            f"{path} is inside the encrypted tree", f"put it beside the tree: {lower.resolve()}{SUFFIX}"
-        )
+        raise UsageError(f"{path} is inside the encrypted tree", "put it beside the tree")

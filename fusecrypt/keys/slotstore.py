@@ -17,10 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from fusecrypt.errors import FusecryptError
 from fusecrypt.keys.errors import KeyFileError, SlotError, UntrustedFileError
 from fusecrypt.keys.files import open_regular, read_descriptor, read_small, sync_directory, write_new
 from fusecrypt.keys.slotfile import MAX_FILE, SlotFile
 from fusecrypt.keys.volume import Volume
+
+_WITHOUT = "restore it from a backup; the tree's own mount passphrase opens it without this file"
 
 LOCK_SECONDS = 10
 """How long to wait for another process that changes files of the same directory."""
@@ -30,7 +33,8 @@ class SlotStore:
     """The file at ``path``. ``explicit`` says that the user named it, not a search."""
 
     def __init__(self, path: Path, *, explicit: bool = True) -> None:
-        self.path = path
+        # Where a named link leads to: a link put in its place would leave the earlier version there.
+        self.path = Path(os.path.realpath(path)) if explicit and path.is_symlink() else path
         self._explicit = explicit
 
     @property
@@ -44,28 +48,37 @@ class SlotStore:
         Raises OSError, KeyFileError, and UntrustedFileError for a file that others may write or own,
         or a symbolic link, if a search found it.
         """
-        descriptor = open_regular(self.path, follow=self._explicit)
+        try:
+            descriptor = open_regular(self.path, follow=self._explicit)
+        except OSError as error:
+            if error.errno == errno.ELOOP and not self._explicit:
+                raise self._untrusted("is a symbolic link") from None
+            raise
         try:
             doubt = distrust(os.fstat(descriptor))
             if doubt and not self._explicit:
-                raise UntrustedFileError(
-                    f"{self.path} is not used: it {doubt}", "name it with --keyslots if it is right"
-                )
+                raise self._untrusted(doubt)
             return SlotFile.parse(read_descriptor(descriptor, MAX_FILE, str(self.path)))
         except KeyFileError as error:
-            hint = f"the version before is at {self.backup}" if self.backup.exists() else ""
+            hint = f"the version before is at {self.backup}" if self.backup.exists() else _WITHOUT
             raise KeyFileError(f"{self.path}: {error}", error.hint or hint) from error
         finally:
             os.close(descriptor)
+
+    def _untrusted(self, doubt: str) -> UntrustedFileError:
+        return UntrustedFileError(
+            f"{self.path} is not used: it {doubt}", "name it with --keyslots if it is right"
+        )
 
     def create(self, volume: Volume) -> None:
         """Write a new file; FileExistsError if there is one."""
         with self.locked():
             if os.path.lexists(self.path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
-            self._write(self._temporary(self.path), volume)
-            os.replace(self._temporary(self.path), self.path)
-            sync_directory(self.path.parent)
+            with self._tidied():
+                self._write(self._temporary(self.path), volume)
+                os.replace(self._temporary(self.path), self.path)
+                sync_directory(self.path.parent)
 
     def save(self, volume: Volume, before: SlotFile, *, revokes: bool) -> None:
         """Replace the file, which must still be ``before``, by a changed volume.
@@ -76,15 +89,34 @@ class SlotStore:
         with self.locked():
             if self.read() != before:
                 raise SlotError("the key-slot file was changed by another process meanwhile", "try again")
-            self._write(self._temporary(self.path), volume)
-            if revokes:
-                self._write(self._temporary(self.backup), volume)
-            else:
-                self._write_anew(self._temporary(self.backup), before.encode())
-            os.replace(self._temporary(self.backup), self.backup)
-            sync_directory(self.path.parent)
-            os.replace(self._temporary(self.path), self.path)
-            sync_directory(self.path.parent)
+            with self._tidied():
+                self._write(self._temporary(self.path), volume)
+                if revokes:
+                    self._write(self._temporary(self.backup), volume)
+                else:
+                    self._write_anew(self._temporary(self.backup), before.encode())
+                os.replace(self._temporary(self.backup), self.backup)
+                sync_directory(self.path.parent)
+                os.replace(self._temporary(self.path), self.path)
+                sync_directory(self.path.parent)
+
+    def holds(self, volume: Volume) -> bool:
+        """Whether this volume is what is on the disk now."""
+        try:
+            return self.read() == volume.file
+        except (OSError, FusecryptError):
+            return False
+
+    @contextmanager
+    def _tidied(self) -> Iterator[None]:
+        """A full disk is not made fuller by what a change that failed has written."""
+        try:
+            yield
+        except OSError:
+            for path in (self.path, self.backup):
+                with suppress(OSError):
+                    self._temporary(path).unlink()
+            raise
 
     @contextmanager
     def locked(self) -> Iterator[None]:

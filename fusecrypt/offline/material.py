@@ -103,10 +103,8 @@ def beside(lower: Path, signatures: Iterable[bytes]) -> Iterator[Path]:
         if os.path.isdir(place) and os.access(place, os.R_OK):
             names = sorted(list_quietly(place))
             yield from (place / name for name in names if _belongs(place, name, lower))
-    for sig in signatures:
-        for path in locate.candidates(lower, sig)[1:]:
-            if os.path.exists(path):  # which is no error where it cannot be told
-                yield path
+    # Whether one exists is no error where it cannot be told.
+    yield from filter(os.path.exists, locate.candidates(None, signatures))
 
 
 def _belongs(place: Path, name: str, lower: Path) -> bool:

@@ -166,7 +166,7 @@ def mount_words(lower: Path, used: Iterable[Offer]) -> list[str]:
 
 def _found_by_itself(lower: Path, offer: Offer) -> bool:
     if offer.kind == material.SLOTS:
-        return any(offer.path in locate.candidates(lower, sig) for sig in offer.signatures)
+        return offer.path in locate.candidates(lower, offer.signatures)
     with suppress(OSError, KeyFileError):
         home = homes.recognise(lower)
         return home is not None and home.wrapped == offer.path

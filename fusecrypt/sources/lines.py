@@ -10,6 +10,10 @@ from fusecrypt.native import Secret
 MAX_LINE = 4096
 
 
+class EmptyLineError(SecretError):
+    """There is nothing in the first line."""
+
+
 def read_line(fd: int, source: str) -> Secret:
     """The first line from a descriptor, exactly its newline stripped, read into locked memory.
 
@@ -30,5 +34,7 @@ def read_line(fd: int, source: str) -> Secret:
                 "it must be the passphrase alone: is this the right file?",
             )
         if end == 0:
-            raise SecretError(f"{source}: the passphrase is empty", "its first line must be the passphrase")
+            raise EmptyLineError(
+                f"{source}: the passphrase is empty", "its first line must be the passphrase"
+            )
         return room.part(0, end)

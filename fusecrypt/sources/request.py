@@ -14,10 +14,10 @@ from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.sources import secrets
 from fusecrypt.sources.given import SlotOptions, Sources
+from fusecrypt.sources.lazytpm import open_tpm
 from fusecrypt.sources.masters import Master
 from fusecrypt.sources.options import MountOptions
 from fusecrypt.sources.person import describe, say
-from fusecrypt.sources.unlock import open_tpm
 from fusecrypt.tree.survey import LIMIT, Survey, Walk
 
 _T = TypeVar("_T")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import shlex
 import signal
@@ -11,24 +12,36 @@ from fusecrypt.errors import SecretError, UsageError
 from fusecrypt.keys.token import MAX_PASSPHRASE
 from fusecrypt.native import Secret
 from fusecrypt.sources.lines import read_line
+from fusecrypt.sources.person import say
 
 _UTILS_NAMES = (b"passphrase_passwd=", b"passwd=")
+_BOM: bytes = codecs.BOM_UTF8
 
 
 def from_file(path: str) -> Secret:
     """The first line of a file; ``-`` is standard input. Raises SecretError."""
     if path == "-":
-        return read_line(0, "standard input")
+        return _remarked(read_line(0, "standard input"), "standard input")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return read_line(fd, path)
+            return _remarked(read_line(fd, path), path)
         finally:
             os.close(fd)
     except OSError as error:
         raise SecretError(
             f"cannot read passphrase file {path}: {error.strerror}", "check its path and permissions"
         ) from None
+
+
+def _remarked(secret: Secret, source: str) -> Secret:
+    """A secret as it is. What editors of other systems put around it counts, and is easily overlooked."""
+    view = secret.view()
+    if view[-1] == 0x0D:
+        say(f"{source}: the line ends with a carriage return, which is taken as a part of the secret")
+    if view[: len(_BOM)] == _BOM:
+        say(f"{source}: the line begins with a byte order mark, which is taken as a part of the secret")
+    return secret
 
 
 def from_credentials() -> list[Secret]:

@@ -10,68 +10,31 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from types import TracebackType
-from typing import Any
+from contextlib import suppress
 
 from fusecrypt.errors import FusecryptError, SecretError
 from fusecrypt.keys.errors import SlotError, WrongSecretError
 from fusecrypt.keys.rollback import RollbackMemory
 from fusecrypt.keys.slotfile import SlotFile
+from fusecrypt.keys.slots.passphrase import PassphraseBody
+from fusecrypt.keys.slots.recovery import RecoveryBody
 from fusecrypt.keys.slots.slot import Slot
 from fusecrypt.keys.slots.tpm2 import TPM2Body
 from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.keys.token import DEFAULT_SALT, AuthToken
 from fusecrypt.keys.tpm.errors import TPMError, WrongPINError
-from fusecrypt.keys.tpm.facts import insecurity
-from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.keys.unlock import Found, find_keys, open_with_pin, open_with_tpm
 from fusecrypt.keys.volume import Volume
 from fusecrypt.keys.wrapped import WrappedPassphrase
 from fusecrypt.native import Secret
 from fusecrypt.sources import secrets as sources
 from fusecrypt.sources.given import SlotOptions
+from fusecrypt.sources.lazytpm import LazyTPM
+from fusecrypt.sources.lines import EmptyLineError
 from fusecrypt.sources.person import ask_secret, describe, has_terminal, say
 
 _PROMPTS = 3
-
-
-@contextmanager
-def open_tpm(tcti: str | None) -> Iterator[TPM]:
-    """An open TPM; a software one is called insecure out loud. Raises TPMError."""
-    with TPM(tcti) as tpm:
-        warning = insecurity(tpm)
-        if warning:
-            say(warning)
-        yield tpm
-
-
-class LazyTPM:
-    """A TPM that is opened when a slot first needs it. That it cannot be reached is said once."""
-
-    def __init__(self, tcti: str | None) -> None:
-        self._tcti = tcti
-        self._manager: Any = None
-        self._tpm: TPM | None = None
-
-    def __enter__(self) -> LazyTPM:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._tpm is not None:
-            self._manager.__exit__(kind, error, trace)
-
-    def get(self) -> TPM | None:
-        """The TPM, or None if it cannot be reached."""
-        if self._manager is None:
-            self._manager = open_tpm(self._tcti)
-            try:
-                self._tpm = self._manager.__enter__()
-            except TPMError as error:
-                say(f"the TPM slots are passed over: {describe(error)}")
-        return self._tpm
+_GO_ON = " (empty: passphrase or recovery key)"
 
 
 def unlock(
@@ -113,7 +76,8 @@ def unlock(
     for refusal in refusals if found else refusals[:-1]:
         say(describe(refusal))
     if found is None:
-        raise refusals[-1]
+        unopened = SlotError(f"slot {options.slot} was not opened", "without --slot the others are tried too")
+        raise refusals[-1] if refusals else unopened
     if found.volume is not None:
         note(found.volume)
     return found
@@ -193,8 +157,9 @@ def _by_prompt(
     refusals: list[FusecryptError],
     what: str,
 ) -> Found | None:
+    takes_secret = file is None or _takes_secret(file, options)
     if not has_terminal():
-        if not refusals:
+        if not refusals and (takes_secret or (file and _slots(file, options, pin=True))):
             hint = "give a passphrase or recovery key by a file or descriptor, or a PIN by a file"
             refusals.append(SecretError("no key was opened, and there is no terminal to ask on", hint))
         return None
@@ -203,7 +168,7 @@ def _by_prompt(
         found = _ask_pin(file, options, tpm, refusals, prompts)
         if found is not None:
             return found
-    for _ in prompts:
+    for _ in prompts if takes_secret else ():
         _say_all(refusals)
         with ask_secret(what) as secret:
             try:
@@ -220,7 +185,7 @@ def _ask_pin(
     refusals: list[FusecryptError],
     prompts: Iterator[int],
 ) -> Found | None:
-    """Ask for the PIN of the slot that this TPM can open; an empty line goes on without one."""
+    """Ask for the PIN of the slot that this TPM can open; an empty line goes on to other slots."""
     try:
         number = pin_slot(file, options, tpm)
         while number is not None:
@@ -229,8 +194,8 @@ def _ask_pin(
                 break
             _say_all(refusals)
             try:
-                pin = ask_secret(f"PIN of slot {number} (empty: passphrase or recovery key)")
-            except SecretError:
+                pin = ask_secret(f"PIN of slot {number}{'' if options.slot is not None else _GO_ON}")
+            except EmptyLineError:
                 return None
             with pin:
                 try:
@@ -259,7 +224,13 @@ def _with_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, number: int, p
     opened = tpm.get()
     assert opened is not None
     volume, number = open_with_pin(
-        file, opened, pin, slot=number, approvals=options.approvals(), last_attempt=options.last_attempt
+        file,
+        opened,
+        pin,
+        slot=number,
+        approvals=options.approvals(),
+        last_attempt=options.last_attempt,
+        large=options.slot is not None,
     )
     return _found(volume, f"slot {number}")
 
@@ -292,3 +263,10 @@ def pin_slot(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> int | None:
 def _slots(file: SlotFile, options: SlotOptions, *, pin: bool) -> list[Slot]:
     slots = file.slots if options.slot is None else (file.slot(options.slot),)
     return [s for s in slots if isinstance(s.body, TPM2Body) and (s.body.pin is not None) == pin]
+
+
+def _takes_secret(file: SlotFile, options: SlotOptions) -> bool:
+    """Whether a passphrase or recovery key may open what options leave to be opened."""
+    if options.slot is None:
+        return True
+    return isinstance(file.slot(options.slot).body, PassphraseBody | RecoveryBody)

@@ -37,12 +37,17 @@ def lower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def mount_alone(
-    lower: Path, tpm: SoftwareTPM | None, answers: Sequence[tuple[str, str]], status: int = 0
+    lower: Path,
+    tpm: SoftwareTPM | None,
+    answers: Sequence[tuple[str, str]],
+    status: int = 0,
+    words: Sequence[str | Path] = (),
 ) -> list[str]:
-    """Mount without any option and answer the prompts; the lines that the terminal showed."""
+    """Mount without any option but ``words``, and answer the prompts; the lines that the terminal showed."""
     mnt = lower.with_name("mnt")
     environment = {**os.environ, "FUSECRYPT_TCTI": tpm.tcti if tpm else "device:/nowhere/tpmrm0"}
-    got, shown = talk([str(PROGRAM), "mount", str(lower), str(mnt)], answers, cwd=mnt.parent, env=environment)
+    command = [str(PROGRAM), "mount", *map(str, words), str(lower), str(mnt)]
+    got, shown = talk(command, answers, cwd=mnt.parent, env=environment)
     assert got == status, shown
     if status == 0:
         assert os.listdir(mnt)
@@ -107,6 +112,23 @@ def test_the_last_attempt_is_not_asked_for(lower: Path, tpm: SoftwareTPM) -> Non
     lines = mount_alone(lower, tpm, [(PIN_PROMPT, "no PIN"), (PIN_PROMPT, "none either"), (PROMPT, WORDS)])
     assert any("one attempt is left before the TPM locks" in line for line in lines)
     assert failed(tpm) == 2
+
+
+def test_a_named_slot_is_asked_for_its_own_secret_only(lower: Path, tpm: SoftwareTPM) -> None:
+    """A passphrase does not open a TPM slot: it is not asked for in vain."""
+    with tpm.open() as opened:
+        write(beside(lower), TPM2Enrolment(opened, secret(PIN)), TPM2Enrolment(opened))
+    prompt = "PIN of slot 2: "
+    named: list[str | Path] = ["--slot", "1"]
+    mount_alone(lower, tpm, [("PIN of slot 1: ", PIN)], words=named)
+    lines = mount_alone(lower, tpm, [("PIN of slot 1: ", "")], status=3, words=named)
+    assert "slot 1 was not opened" in lines[-2]
+    assert not any(prompt in line for line in lines)
+    with tpm.open() as opened:
+        opened.call("clear", opened.lib.ESYS_TR.LOCKOUT)
+    lines = mount_alone(lower, tpm, [], status=3, words=["--slot", "2"])
+    assert "slot 2: this TPM was cleared" in lines[1]
+    assert "slot 2 was not opened" in lines[2]
 
 
 def test_there_are_three_prompts_at_most(lower: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from fusecrypt.cli.slot_options import (
     pcr_signature_option,
     tcti_option,
 )
-from fusecrypt.cli.terminal import ask_secret, say
+from fusecrypt.cli.terminal import ask_secret, has_terminal, say
 from fusecrypt.errors import SecretError
 from fusecrypt.keys.slotfile import SlotFile
 from fusecrypt.keys.slotstore import SlotStore
@@ -40,9 +41,12 @@ class Opened:
     file: SlotFile
     volume: Volume
 
-    def save(self, volume: Volume, *, revokes: bool) -> None:
-        """Write a changed volume. What revoking a secret does not do is said."""
-        self.store.save(volume, self.file, revokes=revokes)
+    def save(
+        self, volume: Volume, *, revokes: bool, while_in: AbstractContextManager[None] | None = None
+    ) -> None:
+        """Write a changed volume, that alone in a context. What revoking a secret does not do is said."""
+        with while_in or nullcontext():
+            self.store.save(volume, self.file, revokes=revokes)
         unlock.note(volume)
         if revokes:
             say(REVOCATION)
@@ -131,10 +135,14 @@ new_passfile_option = click.option(
 )
 
 
-def new_secret(path: str | None, what: str) -> Secret:
-    """A new passphrase or PIN from a file, or asked for twice. Raises SecretError."""
+def new_secret(path: str | None, what: str, option: str = "--new-passfile") -> Secret:
+    """A new passphrase or PIN from the file that ``option`` names, or asked for twice. Raises SecretError."""
     if path is not None:
         return sources.from_file(path)
+    if not has_terminal():
+        raise SecretError(
+            f"a new {what} is needed, and there is no terminal to ask on", f"give it with {option} FILE"
+        )
     first = ask_secret(f"new {what}")
     with ask_secret(f"new {what} again") as second:
         if first != second:

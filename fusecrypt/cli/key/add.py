@@ -19,7 +19,7 @@ from fusecrypt.keys.slots.tpm2_spare import SpareEnrolment
 from fusecrypt.keys.tpm.facts import lockout
 from fusecrypt.keys.tpm.parent import name_of
 from fusecrypt.keys.tpm.policy import SignedPolicy, parse_pcrs
-from fusecrypt.sources.unlock import open_tpm
+from fusecrypt.sources.lazytpm import open_tpm
 
 _MAX_PEM = 4096
 _MAX_PUBLIC = 1024
@@ -53,12 +53,12 @@ def passphrase(access: Access, new_passfile: str | None, label: str | None) -> N
 @label_option
 def recovery_(access: Access, recovery_file: Path | None, qr: bool, label: str | None) -> None:
     """Add a slot that a new recovery key opens, which is given out once."""
-    recovery.check_qr(qr)
+    recovery.check(recovery_file, qr)
     opened = access.open()
     enrolment = RecoveryEnrolment()
     volume = opened.volume.add(enrolment, check_label(label))
-    with recovery.kept(enrolment, recovery_file, qr):
-        opened.save(volume, revokes=False)
+    giving = recovery.given_out(enrolment, recovery_file, qr, opened.store, volume)
+    opened.save(volume, revokes=False, while_in=giving)
     say(f"slot {volume.file.slots[-1].id}: recovery key")
 
 
@@ -106,7 +106,7 @@ def tpm2(
         raise UsageError("the PCR values of another machine are not known here", "use --signed-policy")
     opened = access.open()
     checked = check_label(label)
-    pin = new_secret(pin_file, "PIN") if pin_file or ask_pin else None
+    pin = new_secret(pin_file, "PIN", "--pin-file") if pin_file or ask_pin else None
     if spare:
         volume = opened.volume.add(SpareEnrolment(spare, pin, signed), checked)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import click
@@ -10,7 +9,6 @@ import click
 from fusecrypt.cli.key import recovery
 from fusecrypt.cli.key.access import (
     Access,
-    Opened,
     new_passfile_option,
     new_secret,
     target_option,
@@ -18,12 +16,21 @@ from fusecrypt.cli.key.access import (
 )
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import UsageError
+from fusecrypt.keys.slots import passphrase, tpm2
+from fusecrypt.keys.slots import recovery as recovery_key
 from fusecrypt.keys.slots.passphrase import PassphraseBody, PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import RecoveryBody, RecoveryEnrolment
-from fusecrypt.keys.slots.slot import Enrolment, Slot
+from fusecrypt.keys.slots.slot import Slot
 from fusecrypt.keys.slots.tpm2 import TPM2Body
 from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
-from fusecrypt.sources.unlock import open_tpm
+from fusecrypt.sources.lazytpm import open_tpm
+
+_OPTIONS = {
+    passphrase.TYPE: ("a passphrase slot", "--new-passfile"),
+    recovery_key.TYPE: ("a recovery slot", "--recovery-file"),
+    tpm2.TYPE: ("a TPM slot", "--pin-file"),
+}
+"""What a slot of each kind is called, and the option that is for its new secret."""
 
 
 @click.command(short_help="Give a slot another secret.")
@@ -46,31 +53,40 @@ def change(
     The slot keeps its number, its label and what it is bound to. Any other slot may unlock the file. No
     version of the file that the old secret opens is left beside it.
     """
-    recovery.check_qr(qr)
+    recovery.check(recovery_file, qr)
     opened = access.open()
     slot = opened.file.slot(number)
-    body = slot.body
-    if isinstance(body, PassphraseBody):
+    given = {"--new-passfile": new_passfile, "--pin-file": pin_file, "--recovery-file": recovery_file}
+    _check_options(slot, {option for option, value in given.items() if value is not None})
+    if isinstance(slot.body, PassphraseBody):
         with new_secret(new_passfile, "passphrase") as secret:
-            _save(opened, slot, PassphraseEnrolment(secret), nullcontext())
-    elif isinstance(body, RecoveryBody):
+            volume = opened.volume.change(number, PassphraseEnrolment(secret))
+        opened.save(volume, revokes=True)
+    elif isinstance(slot.body, RecoveryBody):
         enrolment = RecoveryEnrolment()
-        _save(opened, slot, enrolment, recovery.kept(enrolment, recovery_file, qr))
-    elif isinstance(body, TPM2Body) and body.pin is not None:
-        with new_secret(pin_file, "PIN") as pin, open_tpm(access.options.tcti) as tpm:
-            bound = TPM2Enrolment(tpm, pin, approvals=access.options.approvals()).like(body)
-            _save(opened, slot, bound, nullcontext())
-    elif isinstance(body, TPM2Body):
-        raise UsageError(f"slot {number} has no PIN to change", "fusecrypt key reseal binds it anew")
+        volume = opened.volume.change(number, enrolment)
+        giving = recovery.given_out(enrolment, recovery_file, qr, opened.store, volume)
+        opened.save(volume, revokes=True, while_in=giving)
     else:
+        assert isinstance(slot.body, TPM2Body)
+        with new_secret(pin_file, "PIN", "--pin-file") as pin, open_tpm(access.options.tcti) as tpm:
+            bound = TPM2Enrolment(tpm, pin, approvals=access.options.approvals()).like(slot.body)
+            volume = opened.volume.change(number, bound)
+        opened.save(volume, revokes=True)
+    say(f"slot {number} has a new secret")
+
+
+def _check_options(slot: Slot, given: set[str]) -> None:
+    """Refuse a slot without a secret to change, and options that are for another kind of slot. Raises
+    UsageError."""
+    body = slot.body
+    if isinstance(body, TPM2Body) and body.pin is None:
+        raise UsageError(f"slot {slot.id} has no PIN to change", "fusecrypt key reseal binds it anew")
+    if slot.type not in _OPTIONS:
         raise UsageError(
-            f"slot {number} is of a kind that is not known: {slot.type}",
+            f"slot {slot.id} is of a kind that is not known: {slot.type}",
             "use the version of fusecrypt that made it, or a newer one",
         )
-
-
-def _save(opened: Opened, slot: Slot, secret: Enrolment, giving_out: AbstractContextManager[None]) -> None:
-    volume = opened.volume.change(slot.id, secret)
-    with giving_out:
-        opened.save(volume, revokes=True)
-    say(f"slot {slot.id} has a new secret")
+    kind, option = _OPTIONS[slot.type]
+    for other in sorted(given - {option}):
+        raise UsageError(f"slot {slot.id} is {kind}, which {other} is not for", f"its option is {option}")

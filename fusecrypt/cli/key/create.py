@@ -17,7 +17,7 @@ from fusecrypt.cli.key.add import check_label, label_option
 from fusecrypt.cli.key.trees import Keys, resolved, walked
 from fusecrypt.cli.source_options import source_options
 from fusecrypt.cli.terminal import ask_secret, has_terminal, say
-from fusecrypt.errors import SecretError
+from fusecrypt.errors import SecretError, UsageError
 from fusecrypt.keys import locate
 from fusecrypt.keys.raw import parse_sig
 from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
@@ -66,7 +66,7 @@ def create(
     is made. A secret or key that does not fit the tree is refused.
     """
     store = _new_store(lower, slots.keyslots, recovery_file)
-    recovery.check_qr(qr)
+    recovery.check(recovery_file, qr)
     keyless = _without_passphrase(sources, from_keyring)
     with ExitStack() as stack:
         secrets = [stack.enter_context(secret) for secret in _secrets(sources, keyless)]
@@ -82,7 +82,7 @@ def create(
             say("no passphrase was given: the recovery key is the only way to these keys until key add")
     enrolment = RecoveryEnrolment()
     volume = volume.add(enrolment)
-    with recovery.kept(enrolment, recovery_file, qr):
+    with recovery.given_out(enrolment, recovery_file, qr, store, volume):
         store.create(volume)
     note(volume)
     _tell(store, volume)
@@ -90,9 +90,13 @@ def create(
 
 def _new_store(lower: Path, path: Path | None, recovery_file: Path | None) -> SlotStore:
     """Where the file will be. Raises FileExistsError before any secret is asked for, UsageError."""
-    lower.stat()
+    if not lower.is_dir():
+        lower.stat()
+        raise UsageError(f"{lower} is no directory", "name the lower directory of a tree")
     if path is None:
-        path = lower.resolve().with_name(lower.resolve().name + locate.SUFFIX)
+        path = locate.beside(lower)
+        if path is None:
+            raise UsageError(f"there is no place beside {lower}", "name the key-slot file: --keyslots FILE")
     locate.check_outside(path, lower)
     if recovery_file is not None:
         locate.check_outside(recovery_file, lower)

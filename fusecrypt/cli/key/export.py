@@ -21,7 +21,7 @@ from fusecrypt.keys.tpm.kernel import read_auth
 from fusecrypt.keys.volume import REPLACE_FILE, VolumeToken
 from fusecrypt.native import Secret
 from fusecrypt.sources import secrets as inputs
-from fusecrypt.sources.unlock import open_tpm
+from fusecrypt.sources.lazytpm import open_tpm
 from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.resolve import Candidates
 

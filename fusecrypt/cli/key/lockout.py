@@ -9,11 +9,11 @@ import click
 
 from fusecrypt.cli.slot_options import tcti_option
 from fusecrypt.cli.terminal import say
-from fusecrypt.keys.tpm.errors import WrongPINError
+from fusecrypt.keys.tpm.errors import LockedOutError, WrongPINError
 from fusecrypt.keys.tpm.facts import Lockout, reset_lockout
 from fusecrypt.keys.tpm.facts import lockout as figures_of
 from fusecrypt.sources import secrets as sources
-from fusecrypt.sources.unlock import open_tpm
+from fusecrypt.sources.lazytpm import open_tpm
 
 
 @click.command(short_help="Show or reset the TPM's counter of wrong PINs.")
@@ -35,6 +35,13 @@ def lockout(tcti: str | None, reset: bool, auth_file: str | None, as_json: bool)
                 wait = figures_of(tpm).seconds_recovery
                 raise WrongPINError(
                     "the lockout auth is wrong", f"the TPM refuses any for {wait} s", error.code
+                ) from error
+            except LockedOutError as error:
+                wait = figures_of(tpm).seconds_recovery
+                raise LockedOutError(
+                    "the TPM takes no lockout auth since a wrong one was given",
+                    f"it does so again {wait} s after that, or after a restart if that is 0",
+                    error.code,
                 ) from error
         figures = figures_of(tpm)
     if as_json:

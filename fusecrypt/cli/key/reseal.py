@@ -10,8 +10,7 @@ from fusecrypt.errors import UsageError
 from fusecrypt.keys.slots.slot import Slot
 from fusecrypt.keys.slots.tpm2 import TPM2Body
 from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
-from fusecrypt.sources import secrets as sources
-from fusecrypt.sources.unlock import open_tpm
+from fusecrypt.sources.lazytpm import open_tpm
 
 
 @click.command(short_help="Seal a TPM slot anew: another TPM, boot state or PIN.")
@@ -30,7 +29,7 @@ def reseal(access: Access, number: int | None, pin_file: str | None, force: bool
     assert isinstance(slot.body, TPM2Body)
     pin = None
     if slot.body.pin is not None:
-        pin = sources.from_file(pin_file) if pin_file else new_secret(None, "PIN")
+        pin = new_secret(pin_file, "PIN", "--pin-file")
     elif pin_file:
         raise UsageError(f"slot {slot.id} has no PIN", "leave --pin-file out, or add a slot that has one")
     with open_tpm(access.options.tcti) as tpm:

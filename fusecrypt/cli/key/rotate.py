@@ -23,6 +23,7 @@ from fusecrypt.keys.volume import Volume
 from fusecrypt.native import Secret
 from fusecrypt.sources import secrets as sources
 from fusecrypt.sources import unlock
+from fusecrypt.sources.lazytpm import open_tpm
 
 _NAMES = {"passphrase": "passphrase", "recovery": "recovery key"}
 
@@ -48,7 +49,7 @@ def rotate(access: Access, pins: Sequence[str], drop: Sequence[int]) -> None:
         enrolments = _by_secrets(file, staying, secrets)
         bound = [slot for slot in staying if isinstance(slot.body, TPM2Body)]
         if bound:
-            tpm = stack.enter_context(unlock.open_tpm(access.options.tcti))
+            tpm = stack.enter_context(open_tpm(access.options.tcti))
             enrolments |= _by_tpm(tpm, access, bound, _pins(pins, bound))
         missing = [str(slot.id) for slot in staying if slot.id not in enrolments]
         if missing or not staying:

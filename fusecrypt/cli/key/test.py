@@ -22,8 +22,8 @@ from fusecrypt.native import Secret
 from fusecrypt.sources import secrets as sources
 from fusecrypt.sources import unlock
 from fusecrypt.sources.given import SlotOptions
+from fusecrypt.sources.lazytpm import LazyTPM
 from fusecrypt.sources.person import describe
-from fusecrypt.sources.unlock import LazyTPM
 
 
 @dataclass
@@ -75,7 +75,7 @@ def test(slots: SlotOptions, passfile: Sequence[str], passphrase_fd: Sequence[in
     if wrong or not tried or not all(tried):
         raise SecretError(
             "not all that was tried opened" if tried or wrong else "nothing could be tried",
-            "the lines above say why" if tried else "give a secret: --passfile FILE, --pin-file FILE",
+            "the lines above say why" if tried or wrong else "give a secret by --passfile or --pin-file",
         )
 
 
@@ -119,6 +119,7 @@ def _try_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, results: dict[i
                 slot=number,
                 approvals=options.approvals(),
                 last_attempt=options.last_attempt,
+                large=options.slot is not None,
             )
         except FusecryptError as error:
             results[number] = Result(number, slot.type, False, describe(error))
@@ -131,7 +132,10 @@ def _try_secret(file: SlotFile, options: SlotOptions, secret: Secret, results: d
         try:
             volume, number = open_with_secret(file, secret, options.slot)
         except FusecryptError as error:
-            say(describe(error))
+            if options.slot is None or results[options.slot].opens:
+                say(describe(error))
+            else:
+                results[options.slot] = Result(options.slot, file.slot(options.slot).type, False, str(error))
             return False
     results[number] = _checked(file.slot(number), volume)
     return True
@@ -139,9 +143,9 @@ def _try_secret(file: SlotFile, options: SlotOptions, secret: Secret, results: d
 
 def _checked(slot: Slot, volume: Volume) -> Result:
     """A slot that opened: also the file's MAC and every key must be right."""
-    unlock.note(volume)
     if not volume.intact:
         return Result(slot.id, slot.type, False, "it opens, but the file was changed without its keys")
+    unlock.note(volume)
     try:
         volume.tokens()
     except KeyFileError as error:

@@ -89,6 +89,13 @@ def test_places(made: Bench) -> None:
         beside.unlink()
 
 
+def test_what_is_no_lower_directory(made: Bench) -> None:
+    said = made.says("create", "/", "--passfile", "P", status=2)
+    assert "there is no place beside /" in said
+    assert "P is no directory" in made.says("create", "P", "--keyslots", "F2", status=2)
+    assert "missing: No such file" in made.says("create", "missing", "--keyslots", "F2", status=1)
+
+
 def test_a_qr_code_is_drawn_on_request(made: Bench) -> None:
     words = ("create", "lower", "--keyslots", "F2", "--passfile", "P", "--recovery-file", "R2", "--qr")
     assert "▀" in made.run(*words).stdout.decode()

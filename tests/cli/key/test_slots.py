@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
+import subprocess
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
+from fusecrypt.cli.key import recovery
+from fusecrypt.keys.slots.recovery import RecoveryEnrolment
+from fusecrypt.keys.slotstore import SlotStore
+from fusecrypt.keys.unlock import open_with_secret
+from fusecrypt.native import Secret
 from tests import golden
-from tests.cli.key.support import PROGRAM, Bench, opens, slot_types
+from tests.cli.key.support import PATIENCE, PROGRAM, Bench, opens, slot_types
 from tests.cli.key.terminal import talk
 
 REVOCATION = b"copies of the file made before this"
@@ -229,3 +237,109 @@ def test_rotation_asks_for_missing_secrets_on_a_terminal(made: Bench) -> None:
     assert status == 0, said
     for name in ("P", "R"):
         opens(made, name, "F", "F.bak")
+
+
+def test_options_for_another_kind_of_slot_are_refused(made: Bench) -> None:
+    before = made.path("F").read_bytes()
+    words = ("change", "--keyslots", "F", "--unlock-passfile", "R")
+    made.secret("NEW", b"a passphrase of one's own")
+    said = made.says(*words, "--slot", "1", "--new-passfile", "NEW", status=2)
+    assert "slot 1 is a recovery slot, which --new-passfile is not for" in said
+    said = made.says(*words, "--slot", "0", "--pin-file", "NEW", status=2)
+    assert "slot 0 is a passphrase slot, which --pin-file is not for" in said
+    assert "its option is --new-passfile" in said
+    made.says(*words, "--slot", "0", "--new-passfile", "NEW", "--recovery-file", "R2", status=2)
+    assert made.path("F").read_bytes() == before
+    assert not made.path("R2").exists()
+
+
+def test_without_a_terminal_the_option_is_named(made: Bench) -> None:
+    unlocked = ("--keyslots", "F", "--unlock-passfile", "P")
+    for words, option in (
+        (("add", "passphrase"), "--new-passfile"),
+        (("change", "--slot", "0"), "--new-passfile"),
+        (("add", "tpm2", "--pin"), "--pin-file"),
+    ):
+        assert f"hint: give it with {option} FILE" in made.says(*words, *unlocked)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("add", "recovery"), ("change", "--slot", "1"), ("create", "lower")],
+    ids=["add", "change", "new"],
+)
+def test_a_recovery_key_that_cannot_be_shown_gets_no_slot(made: Bench, words: Sequence[str]) -> None:
+    """A slot whose key nobody has would be counted on, and the one that it replaced would be lost."""
+    before = made.path("F").read_bytes()
+    unlock = ("--keyslots", "F", "--unlock-passfile", "P")
+    if words[0] == "create":
+        unlock = ("--keyslots", "F2", "--passfile", "P")
+    command = shlex.join([str(PROGRAM), "key", *words, *unlock])
+    for redirected, status, said in (
+        (">/dev/full", 1, "the recovery key cannot be shown: No space left on device"),
+        (">&-", 2, "there is no standard output for the recovery key"),
+    ):
+        done = subprocess.run(
+            ["setsid", "--wait", "sh", "-c", f"{command} {redirected}"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=made.directory,
+            env=made.environment,
+            timeout=PATIENCE,
+            check=False,
+        )
+        assert done.returncode == status, done.stderr
+        assert said in done.stderr
+        assert "use --recovery-file FILE" in done.stderr
+    assert made.path("F").read_bytes() == before
+    assert not made.path("F2").exists()
+
+
+@pytest.mark.parametrize("written", [False, True])
+def test_a_recovery_key_stays_if_its_slot_was_written(made: Bench, written: bool) -> None:
+    """Whatever goes wrong, such as Ctrl-C in the midst of it."""
+    store = SlotStore(made.path("F"))
+    file = store.read()
+    volume, _ = open_with_secret(file, Secret.copy(made.secrets["R"]))
+    enrolment = RecoveryEnrolment()
+    volume = volume.change(1, enrolment)
+
+    def interrupted() -> None:
+        with recovery.given_out(enrolment, made.path("R2"), False, store, volume):
+            if written:
+                store.save(volume, file, revokes=True)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    if written:
+        made.recovery("R2")
+        opens(made, "R2", "F", "F.bak")
+    assert made.path("R2").exists() == written
+    # A file that was there is not taken for one of ours.
+    with (
+        pytest.raises(FileExistsError),
+        recovery.given_out(enrolment, made.path("P"), False, store, volume.remove(0)),
+    ):
+        raise AssertionError("it was overwritten")
+    assert made.path("P").exists()
+
+
+def test_files_that_are_no_secrets(made: Bench) -> None:
+    made.path("dir").mkdir()
+    words = ("test", "--keyslots", "F", "--passfile")
+    assert "cannot read passphrase file dir: Is a directory" in made.says(*words, "dir")
+    # What editors of other systems leave behind is a part of the secret, and is told.
+    made.secret("CRLF", made.secrets["P"] + b"\r")
+    said = made.says(*words, "CRLF")
+    assert "CRLF: the line ends with a carriage return" in said
+    assert "does not open any slot" in said
+    made.path("BOM").write_bytes(b"\xef\xbb\xbf" + made.secrets["P"])
+    assert "BOM: the line begins with a byte order mark" in made.says(*words, "BOM")
+
+
+def test_a_named_slot_that_was_tried_is_shown_as_tried(made: Bench) -> None:
+    done = made.run("test", "--keyslots", "F", "--slot", "0", "--passfile", "WRONG", status=3)
+    assert done.stdout == b"slot 0: passphrase: does not open: the secret does not open slot 0\n"
+    assert b"the lines above say why" in done.stderr

@@ -10,6 +10,8 @@ from dataclasses import replace
 
 import pytest
 
+from fusecrypt.keys.tpm.errors import OtherTPMError
+from fusecrypt.keys.tpm.session import SRK
 from tests.cli.key.support import PROGRAM, Bench, opens
 from tests.cli.key.terminal import talk
 from tests.tpm.conftest import SoftwareTPM
@@ -100,6 +102,20 @@ def test_the_lockout_counter_is_reset(pinned: Bench, swtpm: SoftwareTPM) -> None
     assert done.stdout.startswith(b"attempts left: 2 (wrong attempts: 1 of 3")
     assert b"lockout auth is empty" in done.stderr
     assert bench.run("lockout", "--tcti", swtpm.tcti, "--reset").stdout.startswith(b"attempts left: 3")
+
+
+def test_the_lockout_auth_of_a_tpm_that_was_never_used(made: Bench, swtpm: SoftwareTPM) -> None:
+    """There is no storage key yet, and none is left by it."""
+    words = ("lockout", "--tcti", swtpm.tcti, "--reset")
+    assert made.run(*words).stdout.startswith(b"attempts left: 3")
+    made.secret("AUTH", b"no such auth")
+    assert "the lockout auth is wrong" in made.says(*words, "--auth-file", "AUTH")
+    # From now on even the right one is refused, and that is another matter than wrong PINs.
+    said = made.says(*words)
+    assert "the TPM takes no lockout auth since a wrong one was given (TPM error 0x921)" in said
+    assert "it does so again 1000 s after that" in said
+    with swtpm.open() as opened, pytest.raises(OtherTPMError):
+        opened.parent_at(SRK)
 
 
 def test_changed_pcrs_are_named_and_resealed(made: Bench, swtpm: SoftwareTPM) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
@@ -211,9 +212,43 @@ def test_files_that_others_control_must_be_named(store: SlotStore, spoil: Callab
 def test_a_search_follows_no_symbolic_link(store: SlotStore) -> None:
     link = store.path.with_name("link")
     link.symlink_to(store.path)
-    with pytest.raises(OSError, match="symbolic"):
+    with pytest.raises(UntrustedFileError, match="symbolic link"):
         SlotStore(link, explicit=False).read()
     assert SlotStore(link).read() == VOLUME.file
+
+
+def test_a_named_link_stays_and_its_file_is_changed(store: SlotStore) -> None:
+    """A file in the link's place would leave an earlier version where it leads to."""
+    (store.path.parent / "links").mkdir()
+    link = store.path.parent / "links" / "f"
+    link.symlink_to(store.path)
+    SlotStore(link).save(VOLUME.remove(1), VOLUME.file, revokes=True)
+    assert link.is_symlink()
+    assert os.listdir(link.parent) == ["f"]
+    for path in (store.path, store.backup):
+        assert not _opens(path, SECOND)
+        assert _opens(path, FIRST)
+
+
+@pytest.mark.parametrize("revokes", [False, True])
+@pytest.mark.parametrize("full_at", [1, 2, 3])
+def test_a_full_disk_keeps_the_file_and_gets_no_fuller(
+    store: SlotStore, monkeypatch: pytest.MonkeyPatch, full_at: int, revokes: bool
+) -> None:
+    calls = iter(range(1, 9))
+
+    def flush(_: int) -> None:
+        if next(calls) == full_at:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", flush)
+        with pytest.raises(OSError, match="No space left") as caught:
+            store.save(VOLUME.add(THIRD), VOLUME.file, revokes=revokes)
+    assert not [name for name in os.listdir(store.path.parent) if name.endswith(".tmp")]
+    assert store.read() == VOLUME.file
+    if full_at < 3:  # the third is the directory's
+        assert caught.value.filename == f"{store.path if full_at == 1 else store.backup}.tmp"
 
 
 def test_older_copies_are_noticed(tmp_path: Path) -> None:
@@ -239,7 +274,7 @@ def test_the_file_of_a_tree_is_found(tmp_path: Path) -> None:
     lower.mkdir()
     environ = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
     assert find(lower, [TOKEN.signature], environ) == (None, None, [])
-    beside, user, system = candidates(lower, TOKEN.signature, environ)
+    beside, user, system = candidates(lower, [TOKEN.signature], environ)
     assert beside == tmp_path / "lower.keyslots"
     assert system == Path(f"/etc/fusecrypt/keyslots/{TOKEN.sig}.keyslots")
     user.parent.mkdir(parents=True)
@@ -249,7 +284,8 @@ def test_the_file_of_a_tree_is_found(tmp_path: Path) -> None:
     assert (store.path, file, refusals) == (user, VOLUME.file, [])
     # One that is damaged, or of another tree, is passed over with a line about it.
     beside.write_text("{}")
-    assert find(lower, [TOKEN.signature], environ)[2] == [f"{beside}: this is no key-slot file"]
+    (line,) = find(lower, [TOKEN.signature], environ)[2]
+    assert line.startswith(f"{beside}: this is no key-slot file (")
     beside.unlink()
     SlotStore(beside).create(Volume.create([(AuthToken(bytes(8), TOKEN.key), (CONTENT,))]).add(FIRST))
     store, _, refusals = find(lower, [TOKEN.signature], environ)
@@ -263,3 +299,14 @@ def test_a_key_slot_file_stays_out_of_the_tree(tmp_path: Path) -> None:
     check_outside(tmp_path / "lower.keyslots", tmp_path / "lower")
     with pytest.raises(UsageError):
         check_outside(tmp_path / "lower" / "x" / "f", tmp_path / "lower")
+
+
+def test_the_order_of_places_does_not_depend_on_signatures(tmp_path: Path) -> None:
+    sigs = [b"\2" * 8, b"\1" * 8]
+    environ = {"XDG_CONFIG_HOME": str(tmp_path)}
+    names = [f"{sig.hex()}.keyslots" for sig in sigs]
+    user, system = tmp_path / "fusecrypt" / "keyslots", Path("/etc/fusecrypt/keyslots")
+    places = [*(user / name for name in names), *(system / name for name in names)]
+    assert candidates(tmp_path / "lower", sigs, environ) == [tmp_path / "lower.keyslots", *places]
+    # There is no place beside the root of everything.
+    assert candidates(Path("/"), sigs, environ) == places
