@@ -21,6 +21,9 @@ def completions() -> dict[str, str]:
         maker = get_completion_class(shell)
         assert maker is not None
         found[shell] = maker(fusecrypt, {}, "fusecrypt", "_FUSECRYPT_COMPLETE").source()
+    # As a file that zsh loads by itself click's completes at the first call, and not at the second.
+    functions, _, _ = found["zsh"].partition("if [[ $zsh_eval_context")
+    found["zsh"] = f'{functions}_fusecrypt_completion "$@"'
     return found
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from click.shell_completion import BashComplete
 
 from fusecrypt.cli.main import fusecrypt
 from manual.pages import pages
+from tests.cli.key.terminal import talk
 from tests.mount.support import PROGRAM, mounted
 
 ROOT = Path(__file__).parents[2]
@@ -108,21 +110,62 @@ def test_pages_are_the_same_each_time() -> None:
     assert pages() == pages()
 
 
-def test_bash(directory: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def completions(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """What stands on a line before a completion, and behind it."""
+    place = tmp_path_factory.mktemp("completions")
+    with mounted(place / "lower") as mount:
+        yield {
+            "fusecrypt umo": "umount",
+            "fusecrypt key add tp": "tpm2",
+            "fusecrypt mount --keysl": "--keyslots",
+            f"fusecrypt umount {place}/low": str(mount.path),
+        }
+
+
+ENVIRONMENT = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "TERM": "vt100"}
+
+
+def shown_by(shell: str, script: str) -> str:
+    """What a shell prints."""
+    done = subprocess.run([shell, "-c", script], capture_output=True, text=True, check=True, env=ENVIRONMENT)
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_bash(directory: Path, completions: dict[str, str]) -> None:
     """A real bash completes commands, options, and mount points."""
-    with mounted(tmp_path / "lower") as mount:
-        for line, expected in (
-            ("fusecrypt umo", "umount"),
-            ("fusecrypt key add tp", "tpm2"),
-            ("fusecrypt mount --keysl", "--keyslots"),
-            (f"fusecrypt umount {tmp_path}/low", str(mount.path)),
-        ):
-            script = (
-                f"source {directory}/completions/bash/fusecrypt; COMP_WORDS=({line}); "
-                "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _fusecrypt_completion fusecrypt; echo ${COMPREPLY[@]}"
-            )
-            environment = {**os.environ, "PATH": f"{PROGRAM.parent}:{os.environ['PATH']}"}
-            done = subprocess.run(
-                ["bash", "-c", script], capture_output=True, text=True, check=True, env=environment
-            )
-            assert (done.stdout, done.stderr) == (f"{expected}\n", "")
+    for line, expected in completions.items():
+        script = (
+            f"source {directory}/completions/bash/fusecrypt; COMP_WORDS=({line}); "
+            "COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); _fusecrypt_completion fusecrypt; echo ${COMPREPLY[@]}"
+        )
+        assert shown_by("bash", script) == f"{expected}\n"
+
+
+def test_fish(directory: Path, completions: dict[str, str]) -> None:
+    for line, expected in completions.items():
+        script = f"source {directory}/completions/fish/fusecrypt.fish; complete -C '{line}'"
+        assert shown_by("fish", script).split("\t")[0].rstrip() == expected
+
+
+ZSHRC = """
+fpath=({}/completions/zsh $fpath)
+autoload -Uz compinit && compinit -u -d $ZDOTDIR/dump
+show() {{ [[ $BUFFER == exit ]] || {{ PS1="saw <$BUFFER>: "; BUFFER=; }}; zle .accept-line }}
+zle -N show && bindkey '^J' show
+PS1='begin: '
+"""
+"""Return shows the line in the next prompt, instead of running it."""
+
+
+def test_zsh(directory: Path, completions: dict[str, str], tmp_path: Path) -> None:
+    """Somebody presses Tab."""
+    (tmp_path / ".zshrc").write_text(ZSHRC.format(directory))
+    typed, prompt = [], "begin: "
+    for line, expected in completions.items():
+        typed.append((prompt, f"{line}\t"))
+        prompt = f"saw <{line.rpartition(' ')[0]} {expected} >: "
+    typed.append((prompt, "exit"))
+    environment = {**ENVIRONMENT, "ZDOTDIR": str(tmp_path)}
+    assert talk(["zsh", "-d", "-i"], typed, cwd=tmp_path, env=environment)[0] == 0

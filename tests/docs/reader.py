@@ -23,10 +23,26 @@ def home(tmp_path: Path) -> Iterator[Path]:
     unmount_below(tmp_path)
 
 
+def all_blocks(page: str) -> list[tuple[str, str]]:
+    """All blocks of a page, by its path from docs/: what each is, and its lines."""
+    return re.findall(r"^```(.*)\n((?:.*\n)*?)```$", (DOCS / page).read_text(), re.MULTILINE)
+
+
+def the_block(page: str, kind: str) -> str:
+    """The lines of the only block of its kind."""
+    (lines,) = [lines for found, lines in all_blocks(page) if found == kind]
+    return lines
+
+
 def blocks(page: str) -> list[tuple[str, str]]:
-    """Commands of a page, by its path from docs/: where each block is run (empty: here), and its lines."""
-    text = (DOCS / page).read_text()
-    return re.findall(r"^```sh ?(.*)\n((?:.*\n)*?)```", text, re.MULTILINE)
+    """Commands of a page: where each block is run (empty: by its reader, at home), and its lines."""
+    found = [(kind.partition(" "), lines) for kind, lines in all_blocks(page)]
+    return [(where, lines) for (kind, _, where), lines in found if kind == "sh"]
+
+
+def at_home(page: str) -> list[str]:
+    """The blocks that the page's reader runs, one after the other."""
+    return [lines for where, lines in blocks(page) if not where]
 
 
 def follow(lines: str, answers: Sequence[tuple[str, str]], home: Path, **more: str) -> str:

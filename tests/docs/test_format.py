@@ -100,7 +100,7 @@ def test_a_tree_of_the_kernel(tmp_path: Path) -> None:
 
 
 def test_the_example() -> None:
-    block = PAGE.partition("## An example")[2].partition("```\n")[2].partition("```")[0]
+    block = PAGE.partition("## An example")[2].partition("```text\n")[2].partition("```")[0]
     header = bytes.fromhex("".join(line[:38] for line in block.splitlines()))
     values = dict(re.findall(r"^\| ([\w `]+) \| `([^`]+)` \|$", PAGE, re.MULTILINE))
     fek = fek_of(header, derived(bytes.fromhex("0011223344556677")))

@@ -12,7 +12,7 @@ import pytest
 
 from fusecrypt.cli.main import fusecrypt
 from tests import golden
-from tests.docs.reader import DOCS, blocks, follow
+from tests.docs.reader import DOCS, all_blocks, at_home, follow
 from tests.docs.reader import home as home
 from tests.mount.support import run
 
@@ -100,11 +100,47 @@ PAGES: dict[str, tuple[Callable[[Path], None], list[tuple[str, str]], list[str]]
 def test_page(page: str, home: Path) -> None:
     prepare, answers, seen = PAGES[page]
     prepare(home)
-    lines = "".join(lines for _, lines in blocks(page))
+    lines = "".join(at_home(page))
     assert lines
     shown = follow(lines.replace("fusecrypt status\n", "fusecrypt status ~/clear\n"), answers, home)
     for text in seen:  # of status only the mount that was made: others' may be ill
         assert text in shown
+
+
+RUN_BY = {
+    **{(page, "sh"): "docs/test_pages.py" for page in PAGES},
+    ("../README.md", "sh"): "docs/test_readme.py",
+    ("../README.md", "sh checkout"): "docs/test_checkout.py",
+    ("../README.md", "console"): "docs/test_demo.py",
+    ("../README.md", "sh install"): "package/test_installers.py",
+    ("../README.md", "python"): "storage/test_readme.py",
+    ("../README.md", "fstab"): "docs/test_fstab.py",
+    ("kernel.md", "sh"): "kernel/test_page.py",
+    ("kernel.md", "sh kernel"): "kernel/test_page.py",
+    ("keys.md", "sh runbook"): "cli/key/test_runbooks.py",
+    ("keys.md", "sh tpm2-tools"): "cli/key/test_export.py",
+    ("old-home.md", "sh login"): "package/test_system_login.py",
+    ("old-home.md", "xml"): "package/test_system_login.py",
+    ("performance.md", "sh checkout"): "docs/test_checkout.py",
+    ("tpm.md", "sh"): "docs/test_tpm_page.py",
+    ("tpm.md", "sh changed boot"): "docs/test_tpm_page.py",
+    ("tpm.md", "sh other TPM"): "docs/test_tpm_page.py",
+    ("tpm.md", "fstab"): "docs/test_tpm_page.py",
+}
+"""The test that runs the blocks of a page that are of a kind; what is only shown is ``text``."""
+
+
+def test_every_block_is_run() -> None:
+    """But those of scale.md, which want clusters and accounts: tests/storage has the like of them."""
+    pages = ["../README.md", *(path.name for path in DOCS.glob("*.md") if path.name != "scale.md")]
+    found = {(page, kind): lines for page in pages for kind, lines in all_blocks(page)}
+    assert {key for key in found if key[1] != "text"} == set(RUN_BY)
+    for (page, _), test in RUN_BY.items():
+        assert Path(page).name in (DOCS.parent / "tests" / test).read_text(), test
+    for (page, kind), lines in found.items():
+        assert kind != "text" or not re.search(
+            r"^(\$ )?(fusecrypt|script/\w+|pip|apt|mount) ", lines, re.M
+        ), page
 
 
 def commands(text: str) -> Iterator[list[str]]:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.docs.reader import blocks, follow
+from tests.docs.reader import at_home, follow
 from tests.docs.reader import home as home
 from tests.mount.support import PROGRAM
 from tests.tpm.conftest import SoftwareTPM
@@ -47,13 +47,13 @@ def test_commands(home: Path, make_tpm: Callable[[], SoftwareTPM]) -> None:
     tpm = make_tpm()
     tpm.start()
     path = f"{home}/bin:{PROGRAM.parent}:{os.environ['PATH']}"
-    found = blocks("../README.md")
+    found = at_home("../README.md")
     shown = [
         follow(
             lines.replace("/mnt/old-disk", "~/old-disk").replace("/backup/", "~/backup/"),
             answers, home, PATH=path, FUSECRYPT_TCTI=tpm.tcti,
         )
-        for (_, lines), answers in zip(found, ANSWERS, strict=True)
+        for lines, answers in zip(found, ANSWERS, strict=True)
     ]  # fmt: skip
     assert "photo.jpg" in shown[0]
     for said in (

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.cli.key.test_tpm import extend
-from tests.docs.reader import blocks, follow
+from tests.docs.reader import blocks, follow, the_block
 from tests.docs.reader import home as home
 from tests.docs.test_pages import tree_with_file
+from tests.mount.system import system
 from tests.tpm.conftest import SoftwareTPM
 from tests.tpm.conftest import make_tpm as make_tpm
 
@@ -24,7 +27,7 @@ ANSWERS = {
 """What is typed in a block, by a part of its commands."""
 
 
-def test_page(home: Path, make_tpm: Callable[[], SoftwareTPM]) -> None:
+def test_page(home: Path, open_tmp_path: Path, make_tpm: Callable[[], SoftwareTPM]) -> None:
     tree_with_file(home)
     tpm = make_tpm()
     tpm.start()
@@ -50,3 +53,12 @@ def test_page(home: Path, make_tpm: Callable[[], SoftwareTPM]) -> None:
         "slot 4 was removed",
     ):
         assert said in text
+    by_fstab(home, open_tmp_path, tpm)
+
+
+def by_fstab(home: Path, directory: Path, tpm: SoftwareTPM) -> None:
+    """The line for /etc/fstab, by mount(8), with the slot that asks for nothing."""
+    with system(directory, [sys.executable], ["mount.fuse.fusecrypt"]) as place:
+        (directory / "etc/fstab").write_text(the_block("tpm.md", "fstab").replace("/home/me", str(home)))
+        place.run("mount", home / "clear", env={**os.environ, "FUSECRYPT_TCTI": tpm.tcti})
+        assert place.run("ls", home / "clear").stdout == "note.txt\n"

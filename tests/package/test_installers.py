@@ -1,8 +1,7 @@
-"""pipx and uv, with the packages that README.md lists: from an sdist and a wheel, for a TPM or without."""
+"""pipx and uv, with the packages of README.md: from a checkout, sdist and wheel, with or without [tpm]."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +9,12 @@ import pytest
 
 from fusecrypt import __version__
 from tests import golden
+from tests.docs.reader import the_block
 from tests.package.conftest import temporary
-from tests.package.roots import PROJECT, Root, bare, checkout
+from tests.package.roots import Root, bare, checkout
 
 pytestmark = pytest.mark.full
+APT, PIPX = the_block("../README.md", "sh install").splitlines()
 USE = """
 set -e
 PATH=/root/.local/bin:$PATH
@@ -30,8 +31,9 @@ def root(release: str) -> Iterator[Root]:
     """With both installers, a tree, and /dist, where the sdist and the wheel are."""
     with temporary() as directory:
         root = bare(release, directory / "root")
-        (listed,) = re.findall(r"^apt install (.*pipx.*)$", (PROJECT / "README.md").read_text(), re.MULTILINE)
-        root.install(*listed.split(), "git")
+        root.install("git")
+        root.put("etc/apt/apt.conf.d/yes", 'APT::Get::Assume-Yes "true";\n')
+        root.run("sh", "-c", APT)
         checkout(root)
         root.run("pipx", "run", "build", "--outdir", "/dist", "/project")
         root.run("pipx", "install", "uv")
@@ -39,6 +41,15 @@ def root(release: str) -> Iterator[Root]:
         (root.path / "srv/up").mkdir()
         root.put("srv/pass", "cipher aes\n")
         yield root
+
+
+def test_a_checkout(root: Root) -> None:
+    """The line of README.md, where the checkout is."""
+    root.run("sh", "-c", f"cd /project && {PIPX}")
+    used = root.run("sh", "-c", USE)
+    assert "hello" in used
+    assert "a TPM needs tpm2-pytss" not in used
+    root.run("pipx", "uninstall", "fusecrypt")
 
 
 @pytest.mark.parametrize(("kind", "extra"), [("*.tar.gz", "[tpm]"), ("*.whl", "")])

@@ -6,9 +6,9 @@ import re
 
 import pytest
 
+from tests.docs.reader import the_block
 from tests.package.household import HELLO, LOGIN, SECRET, login, logout, mounted, typed, wait
 from tests.package.machine import Machine
-from tests.package.roots import PROJECT
 
 pytestmark = pytest.mark.full
 
@@ -44,9 +44,7 @@ def test_a_unit_of_a_user(machine: Machine) -> None:
 @pytest.fixture(scope="module")
 def recipe(machine: Machine) -> None:
     """The recipe of docs/old-home.md."""
-    page = (PROJECT / "docs/old-home.md").read_text()
-    (volume,) = re.findall(r"^```xml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-    (note,) = re.findall(r"^```text\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    volume, note = (the_block("old-home.md", kind) for kind in ("xml", "sh login"))
     file = "/etc/security/pam_mount.conf.xml"
     machine.output(f"cp -p {file} /root && cat > /root/volume << 'END'\n{volume}END")
     machine.output(f"sed -i '/Volume definitions/r /root/volume' {file}\n{note}")

@@ -19,6 +19,7 @@ from fusecrypt.keys.trusted import TPMKey
 from tests import golden
 from tests.cli.key.conftest import TREE
 from tests.cli.key.support import PATIENCE, Bench
+from tests.docs.reader import the_block
 from tests.tpm.conftest import SoftwareTPM
 from tests.tree.support import resolved
 from tests.unit.keys.secrets import secret
@@ -88,18 +89,18 @@ def test_keys_are_exported_for_other_tools(made: Bench, swtpm: SoftwareTPM, auth
     made.path("out").mkdir()
     words = ["export", "lower", *UNLOCK, "--tcti", swtpm.tcti, "--directory", "out", "--format", "tss2"]
     tools = {**os.environ, "TPM2TOOLS_TCTI": swtpm.tcti}
-    load = ["tpm2_load", "--private", "fusecrypt-master.pem", "--key-context", "loaded"]
-    unseal = ["tpm2_unseal", "--object-context", "loaded", "--output", "../master"]
+    lines = the_block("keys.md", "sh tpm2-tools")
     if auth:
         made.path("auth").write_bytes(auth)
         words += ["--blobauth-file", "auth"]
-        made.path("tools-auth").write_bytes(b"hex:" + auth)
-        unseal += ["--auth", "file:../tools-auth"]
     made.run(*words)
     names = {path.name for path in made.path("out").iterdir()}
-    for command in (load, unseal):
-        subprocess.run(command, check=True, cwd=made.path("out"), env=tools, timeout=PATIENCE)
-    with secret(made.path("master").read_bytes()) as master:
+    if auth:
+        made.path("out/AUTH").write_bytes(b"hex:" + auth)
+    else:
+        lines = lines.replace("--auth file:AUTH", "")
+    subprocess.run(["sh", "-ec", lines], check=True, cwd=made.path("out"), env=tools, timeout=PATIENCE)
+    with secret(made.path("out/master").read_bytes()) as master:
         assert len(master) == 32
         for token in tokens():
             text = (made.path("out") / f"{token.sig}.encrypted").read_bytes()

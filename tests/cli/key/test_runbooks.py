@@ -6,7 +6,6 @@ import os
 import shlex
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -15,17 +14,18 @@ from tests import golden
 from tests.cli.key.conftest import TREE
 from tests.cli.key.support import PATIENCE, PROGRAM, Bench
 from tests.cli.key.test_tpm import extend
+from tests.docs.reader import DOCS
 from tests.mount.support import is_mounted
 from tests.tpm.conftest import SoftwareTPM
 from tests.unit.keys.secrets import secret
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "keys.md"
+DOCUMENT = DOCS / "keys.md"
 
 
 def commands(title: str) -> list[list[str]]:
     """The commands of a runbook; LOWER, MNT, P, R, N and n stand for what the reader has."""
     section = DOCUMENT.read_text().partition(f"### {title}\n")[2].partition("\n### ")[0]
-    lines = section.partition("```\n")[2].partition("```\n")[0].splitlines()
+    lines = section.partition("```sh runbook\n")[2].partition("```\n")[0].splitlines()
     assert lines, f"there is no runbook {title}"
     return [shlex.split(line) for line in lines]
 
