@@ -98,7 +98,8 @@ class EncryptedBlob:
         """
         if self.format != "ecryptfs":
             raise KeyFileError(
-                f"eCryptfs cannot use an encrypted key of the format {self.format or 'default'}"
+                f"eCryptfs cannot use an encrypted key of the format {self.format or 'default'}",
+                "only those of the format ecryptfs are keys of trees",
             )
         return AuthToken(sig, self.open(master), ENCRYPTED_KEY_SALT)
 

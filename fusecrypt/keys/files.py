@@ -30,6 +30,16 @@ def open_regular(path: Path, *, follow: bool = True) -> int:
     return descriptor
 
 
+def open_named(path: Path) -> int:
+    """A descriptor of what a user named: a regular file, or a pipe, whose writer is waited for.
+
+    So a key need not be written to a file: ``<(keyctl pipe …)``. Raises as :func:`open_regular`.
+    """
+    if stat.S_ISFIFO(os.stat(path).st_mode):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return open_regular(path)
+
+
 def read_descriptor(descriptor: int, limit: int, what: str) -> bytes:
     """Everything from a descriptor of a file; KeyFileError if that is more than ``limit`` octets."""
     with os.fdopen(os.dup(descriptor), "rb") as file:
@@ -48,6 +58,15 @@ def read_small(path: Path, limit: int) -> bytes:
         os.close(descriptor)
 
 
+def read_named(path: Path, limit: int) -> bytes:
+    """At most ``limit`` octets of a file or pipe that a user named."""
+    descriptor = open_named(path)
+    try:
+        return read_descriptor(descriptor, limit, str(path))
+    finally:
+        os.close(descriptor)
+
+
 def list_quietly(directory: Path) -> list[str]:
     """The names in a directory, read without a trace in its access time, where we may. Raises OSError."""
     fd = open_quietly(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -58,12 +77,12 @@ def list_quietly(directory: Path) -> list[str]:
 
 
 def read_secret(path: Path, limit: int) -> Secret:
-    """A file's octets, unchanged, read straight into secret memory.
+    """The octets of a file or pipe that a user named, unchanged, read straight into secret memory.
 
-    Raises OSError, KeyFileError for something that is no regular file, and SecretError for a file
-    that is empty or larger than ``limit`` octets.
+    Raises OSError, KeyFileError for something else, and SecretError if it is empty or larger than
+    ``limit`` octets.
     """
-    descriptor = open_regular(path)
+    descriptor = open_named(path)
     try:
         with Secret(limit + 1) as room:
             count = 0

@@ -13,18 +13,23 @@ from fusecrypt.keys.files import read_secret
 from fusecrypt.keys.token import DEFAULT_SALT, KEY_BYTES, AuthToken
 from fusecrypt.native import signature
 
+_OTHERS = (
+    "it is neither hex nor does a newline end it; a passphrase goes into --passfile, a wrapped one into "
+    "--wrapped-passphrase"
+)
+
 
 def read_raw_key(path: Path, sig: bytes | None = None, salt: bytes = DEFAULT_SALT) -> AuthToken:
-    """A token from a file of exactly 64 octets; without ``sig`` (8 octets) it is the key's own.
+    """A token from a file or pipe of exactly 64 octets; without ``sig`` (8 octets) it is the key's own.
 
     Raises OSError, KeyFileError, or SecretError for a file of another size.
     """
-    key = read_secret(path, KEY_BYTES)
+    try:
+        key = read_secret(path, KEY_BYTES)
+    except SecretError as error:
+        raise SecretError(f"{error}; a raw key has {KEY_BYTES}", _OTHERS) from None
     if len(key) != KEY_BYTES:
-        raise SecretError(
-            f"{path} has {len(key)} octets; a raw key has {KEY_BYTES}",
-            "a passphrase goes into --passfile, a wrapped passphrase into --wrapped-passphrase",
-        )
+        raise SecretError(f"{path} has {len(key)} octets; a raw key has {KEY_BYTES}", _OTHERS)
     return AuthToken(signature(key) if sig is None else sig, key, salt)
 
 

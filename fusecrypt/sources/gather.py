@@ -95,7 +95,7 @@ def _from_keyring(request: Request) -> list[AuthToken]:
     """The keys that options name, or else those that the tree shows. Raises the last refusal if none."""
     wanted = request.named or sorted(request.signatures)
     if not wanted:
-        raise UsageError("a new tree does not tell its keys", "name them: -o ecryptfs_sig=SIG")
+        raise UsageError("a new tree does not tell its keys", "name them: mount -o ecryptfs_sig=SIG")
     tokens, refusals = _find_tokens(request, wanted)
     if not tokens:
         for refusal in refusals[:-1]:

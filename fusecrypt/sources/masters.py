@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusecrypt.errors import KeyNotFoundError, UsageError
 from fusecrypt.keys.encrypted import MAX_TEXT, EncryptedBlob
-from fusecrypt.keys.errors import KeyFileError
-from fusecrypt.keys.files import read_secret, read_small
+from fusecrypt.keys.errors import KeyFileError, WrongSecretError
+from fusecrypt.keys.files import read_named, read_secret
 from fusecrypt.keys.raw import split_assignment
 from fusecrypt.keys.token import ENCRYPTED_KEY_SALT, AuthToken
 from fusecrypt.keys.tpm.kernel import KernelAuth, parse_handle, read_auth, unseal_master
@@ -63,7 +63,9 @@ class Master:
         """The master's octets. A ``trusted`` one is unsealed. Raises OSError and what unsealing raises."""
         if self.kind == "user":
             return read_secret(self.path, _MAX_USER_KEY)
-        return self.unseal(read_small(self.path, MAX_TRUSTED), open_tpm)
+        text = read_named(self.path, MAX_TRUSTED)
+        with _named(self.path):
+            return self.unseal(text, open_tpm)
 
     def unseal(self, text: bytes, open_tpm: OpenTPM) -> Secret:
         """The octets of a ``trusted`` key from its text."""
@@ -108,17 +110,30 @@ def encrypted_tokens(
     return tokens + _assign(unassigned, wanted)
 
 
-def _open(path: Path, master: Master, secret: Secret) -> Secret:
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Say of which file an error is."""
     try:
-        blob = EncryptedBlob.parse(read_small(path, MAX_TEXT))
+        yield
+    except KeyFileError as error:
+        raise KeyFileError(f"{path}: {error}", error.hint or "keyctl pipe prints it anew") from error
+
+
+def _open(path: Path, master: Master, secret: Secret) -> Secret:
+    text = read_named(path, MAX_TEXT)
+    with _named(path):
+        blob = EncryptedBlob.parse(text)
         if blob.master_type != master.kind:
             raise UsageError(
                 f"{path} was made with a {blob.master_type} key, --master names a {master.kind} key",
                 f"write --master {blob.master_type}:FILE",
             )
-        return blob.token(b"", secret).key
-    except KeyFileError as error:
-        raise KeyFileError(f"{path}: {error}", error.hint or "keyctl pipe prints it anew") from error
+        try:
+            return blob.token(b"", secret).key
+        except WrongSecretError as error:
+            exactly = f"{master.path} must hold the payload's octets exactly: no hex, no newline at the end; "
+            hint = f"{exactly if master.kind == 'user' else ''}{error.hint}"
+            raise WrongSecretError(f"{path}: {error}", hint) from error
 
 
 def _proven_sig(key: Secret, survey: Survey) -> bytes | None:

@@ -137,9 +137,16 @@ def _check_every_key_fits(survey: Survey, candidates: Sequence[Candidates], opti
         )
     if idle:
         given = [t.signature for c in idle for t in c.tokens]
+        contents, names = _hex(survey.content_signatures), _hex(survey.name_signatures)
+        if len(given) == len(idle):  # a passphrase gives several keys
+            raise KeyNotFoundError(
+                f"this tree has no use for the key {_hex(given)}: its files want {contents}, "
+                f"its names {names}",
+                "check the key's signature, and of which tree it is",
+            )
         raise KeyNotFoundError(
-            f"the passphrase does not fit this tree: its files want {_hex(survey.content_signatures)}, "
-            f"its names {_hex(survey.name_signatures)}; the passphrase gives {_hex(given)}",
+            f"the passphrase does not fit this tree: its files want {contents}, "
+            f"its names {names}; the passphrase gives {_hex(given)}",
             "check the passphrase and its salt; the mount passphrase is not the login password",
         )
 
@@ -176,7 +183,7 @@ def _content(
         raise KeyNotFoundError(
             f"no given key opens the files: they want {_hex(survey.content_signatures)}, "
             f"the keys are {_hex(tokens)}",
-            "give the passphrase of the file contents too; it may differ from that of the names",
+            "give the passphrase or key of the file contents too; it may differ from that of the names",
         )
     return tuple(c.content for c in candidates)
 
@@ -186,7 +193,7 @@ def _named(signature: bytes, tokens: dict[bytes, AuthToken], option: str) -> Aut
     if token is None:
         raise KeyNotFoundError(
             f"{option}={signature.hex()} is not among the keys given: {_hex(tokens)}",
-            "give the passphrase of that key",
+            "give that key, or its passphrase",
         )
     return token
 
@@ -237,7 +244,7 @@ def _names(
         raise KeyNotFoundError(
             f"no given key opens the names: they want {_hex(survey.name_signatures)}, "
             f"the keys are {_hex(tokens)}",
-            "give the passphrase of the names too, or add -o ecryptfs_enable_filename_crypto=n to see "
+            "give the passphrase or key of the names too; mount -o ecryptfs_enable_filename_crypto=n shows "
             "encrypted names as they are",
         )
     elif token is None and options.encrypt_names is None and (survey.is_ecryptfs or survey.plain_names):

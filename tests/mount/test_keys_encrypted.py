@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from tests.mount.keys import (
     trusted_master,
     user_master,
 )
-from tests.mount.support import mounted, run
+from tests.mount.support import PROGRAM, mounted, run
 from tests.tpm.conftest import SoftwareTPM
 from tests.unit.keys.secrets import secret
 
@@ -159,7 +160,8 @@ def test_a_wrong_master_is_refused(tmp_path: Path) -> None:
     words = encrypted_files(tree, tmp_path, named=True)
     (tmp_path / "master").write_bytes(bytes(32))
     message = _refused(tree, tmp_path, *words, "--master", f"user:{tmp_path / 'master'}")
-    assert "does not open with this master key" in message
+    assert f"{tmp_path / 'key0'}: the encrypted key does not open with this master key" in message
+    assert "no newline at the end" in message
     (tmp_path / "master").write_bytes(b"")
     assert "is empty" in _refused(tree, tmp_path, *words, "--master", f"user:{tmp_path / 'master'}")
 
@@ -170,7 +172,7 @@ def test_options_that_do_not_belong_together(tmp_path: Path) -> None:
     for status, words, said in (
         (2, keys, "needs its master key"),
         (2, [*keys, "--master", "wrong:x"], "user:FILE or trusted:FILE"),
-        (4, [*keys, "--master", master[1].replace("user:", "trusted:")], "the TPM key"),
+        (4, [*keys, "--master", f"trusted:{tmp_path / 'master'}"], f"{tmp_path / 'master'}: the TPM key"),
         (3, [*keys[:2], *master], "no given key opens the files"),
         (2, [*keys[2:], *keys[2:], *master], "write --encrypted-key SIG=FILE"),
     ):
@@ -179,6 +181,30 @@ def test_options_that_do_not_belong_together(tmp_path: Path) -> None:
     message = _refused(tree, tmp_path, "--encrypted-key", str(tmp_path / "none"), *master, status=4)
     assert "no text of an encrypted key" in message
     assert "a passphrase" not in message
+
+
+def test_keys_come_through_pipes(tmp_path: Path) -> None:
+    """So neither the keys nor the master need be written to a file."""
+    tree = golden.tree("enc-user")
+    lower = tree.unpack(tmp_path / "lower")
+    first, second = (word for word in encrypted_files(tree, tmp_path, named=False) if word[:2] != "--")
+    keys = f"--encrypted-key <(cat {first}) --encrypted-key <(cat {second})"
+    script = f'exec "$0" ls --json {keys} --master user:<(cat {tmp_path / "master"}) {lower}'
+    user_master(tree, tmp_path)
+    done = subprocess.run(["bash", "-c", script, PROGRAM], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert any(entry["path"] in done.stdout for entry in tree.manifest())
+
+
+def test_only_the_format_ecryptfs_is_of_use(tmp_path: Path) -> None:
+    tree = golden.tree("enc-user")
+    master = user_master(tree, tmp_path)
+    key = EncryptedBlob.seal(
+        secret(bytes(64)), secret((tmp_path / "master").read_bytes()), "user:ours", format="default"
+    )
+    (tmp_path / "default").write_text(key.text())
+    words = ["--encrypted-key", str(tmp_path / "default"), *master]
+    assert "only those of the format ecryptfs" in _refused(tree, tmp_path, *words, status=4)
 
 
 def test_keys_of_another_tree_have_no_use(tmp_path: Path) -> None:

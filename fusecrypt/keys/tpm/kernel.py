@@ -77,7 +77,7 @@ def seal_master(tpm: TPM, master: Secret, blobauth: Secret | None = None) -> TPM
     The auth value has 20 octets, as blobauth= in hex digits carries.
     """
     if blobauth is not None and len(blobauth) != AUTH:
-        raise SecretError(f"the kernel's blobauth has {AUTH} octets")
+        raise SecretError(f"the kernel's blobauth has {AUTH} octets", "write it as 40 hex digits")
     key = seal(tpm, tpm.storage_key(), master, auth=blobauth)
     with unseal_master(tpm, key, KernelAuth(blobauth)) as again:
         if again != master:

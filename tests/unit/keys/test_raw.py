@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,26 @@ def test_other_sizes_are_refused(tmp_path: Path, size: int) -> None:
         read_raw_key(path)
 
 
-def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_other_sizes_are_told_from_other_secrets(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(bytes(740))
+    with pytest.raises(SecretError, match="larger than 64 octets; a raw key has 64") as caught:
+        read_raw_key(tmp_path / "key")
+    assert "hex" in caught.value.hint
+
+
+def test_a_key_comes_through_a_pipe(tmp_path: Path) -> None:
+    """As a shell's <(…) gives it, or a named pipe whose writer comes later."""
     os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen(["sh", "-c", f"sleep .1; head -c 64 /dev/zero > {tmp_path / 'pipe'}"]):
+        assert octets(read_raw_key(tmp_path / "pipe").key) == bytes(64)
+    with subprocess.Popen(["head", "-c", "64", "/dev/zero"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert octets(read_raw_key(Path(f"/dev/fd/{process.stdout.fileno()}")).key) == bytes(64)
+
+
+def test_a_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError):
-        read_raw_key(tmp_path / "pipe")
+        read_raw_key(tmp_path)
 
 
 def test_assignments() -> None:
