@@ -24,6 +24,7 @@ from fusecrypt.offline.rekey import Keys, Left, Rekeying
 from fusecrypt.sources.gather import gather
 from fusecrypt.sources.given import KeyOptions
 from fusecrypt.sources.request import Request
+from fusecrypt.sources.vouching import unproven
 from fusecrypt.tree.resolve import Candidates, resolve
 from fusecrypt.tree.survey import Walk
 
@@ -129,17 +130,17 @@ def _keys(root_fd: int, lower: Path, keys: KeyOptions, new_passfile: str | None,
         raise NotEcryptfsError(f"{lower} holds no eCryptfs data", "check the path")
     options = keys.options.tree_options()
     gathered = gather(Request(keys.sources, keys.slots, keys.options, lower, walk))
-    if gathered.read_only:
+    if not begun:
+        resolve(iter(walk), gathered.candidates, options)
+    old = {token.signature: token for each in gathered.candidates for token in each.tokens}
+    if gathered.read_only or unproven([old[sig] for sig in gathered.unproven & set(old)], walk):
         raise KeyNotFoundError(
             "the keys may be forged, so nothing is written with them",
             "give the mount passphrase, or restore the key-slot file from a backup",
         )
-    if not begun:
-        resolve(iter(walk), gathered.candidates, options)
     with new_secret(new_passfile, "mount passphrase") as passphrase:
         content = AuthToken.from_passphrase(passphrase)
         names = AuthToken.from_passphrase(passphrase, FNEK_SALT)
-    old = {token.signature: token for each in gathered.candidates for token in each.tokens}
     if content.signature in old:
         raise UsageError("the new passphrase is the old one", "choose another one")
     if begun:

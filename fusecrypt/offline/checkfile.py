@@ -15,6 +15,7 @@ from fusecrypt.offline.findings import Fault, Kind
 from fusecrypt.offline.health import WELL, State, examine
 from fusecrypt.ondisk import header as ondisk
 from fusecrypt.ondisk.extents import EXTENT, lower_size, round_up
+from fusecrypt.tree.filling import filling
 from fusecrypt.tree.headers import Found, read_xattr, unlock
 from fusecrypt.tree.policy import Policy
 
@@ -144,15 +145,8 @@ def _agree(found: Found, policy: Policy) -> bool:
 
 def _tail(fd: int, found: Found, policy: Policy) -> list[Trouble]:
     """A wrong key, size or last extent shows in what follows the end of the file."""
-    size = found.header.size
-    if size % EXTENT == 0:
+    if found.header.size % EXTENT == 0:
         return []
-    key = unlock(found.header, policy)
-    buffer = bytearray(EXTENT)
-    try:
-        key.read(fd, found.data_offset, round_up(size), size // EXTENT * EXTENT, buffer, EXTENT)
-    finally:
-        key.close()
-    if any(buffer[size % EXTENT :]):
+    if any(filling(fd, found, unlock(found.header, policy))):
         return [Trouble(Fault.TAIL, "its last extent, size field or encrypted key is damaged")]
     return []

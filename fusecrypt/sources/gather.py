@@ -30,12 +30,14 @@ from fusecrypt.tree.resolve import Candidates
 class Gathered:
     """The keys at hand, and in words where they came from.
 
-    ``read_only``: they may be forged, so nothing must be written with them.
+    ``read_only``: they may be forged, so nothing must be written with them. ``unproven`` are the signatures
+    of those that nothing but a key-slot file vouches for.
     """
 
     candidates: Sequence[Candidates]
     source: str
     read_only: bool = False
+    unproven: frozenset[bytes] = frozenset()
 
 
 def gather(request: Request) -> Gathered:
@@ -69,7 +71,7 @@ def gather(request: Request) -> Gathered:
     candidates = [*_each_alone(tokens), *unlocked.candidates, *_each_alone(on_keyring)]
     used = {"key file": tokens, unlocked.source: unlocked.candidates, "keyring": on_keyring}
     source = ", ".join(word for word, keys in used.items() if keys)
-    return Gathered(candidates, source, unlocked.read_only)
+    return Gathered(candidates, source, unlocked.read_only, unlocked.unproven)
 
 
 def _each_alone(tokens: Iterable[AuthToken]) -> list[Candidates]:
@@ -155,9 +157,11 @@ def _unlock(request: Request, given: list[Secret]) -> Gathered:
         wrapped=wrapped,
         use_tpm=not given,
     )
-    source = f"key slots ({found.how})" if found.volume else found.how
-    forged = found.volume is not None and not found.volume.intact
-    return Gathered([_candidates(request, found)], source, forged)
+    if found.volume is None:
+        return Gathered([_candidates(request, found)], found.how)
+    unproven = frozenset(held.token.signature for held in found.volume.tokens() if not held.proven)
+    source = f"key slots ({found.how})"
+    return Gathered([_candidates(request, found)], source, not found.volume.intact, unproven)
 
 
 def _slot_file(request: Request) -> SlotFile | None:

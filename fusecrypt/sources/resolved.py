@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from fusecrypt.sources.gather import gather
 from fusecrypt.sources.given import KeyOptions
 from fusecrypt.sources.person import say
 from fusecrypt.sources.request import Request
+from fusecrypt.sources.vouching import unproven
 from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.resolve import Options, Resolution, resolve
 from fusecrypt.tree.survey import Walk
@@ -30,9 +31,21 @@ def resolve_tree(lower: Path | None, walk: Walk, keys: KeyOptions) -> tuple[Reso
     if request.home and not request.survey.is_ecryptfs:
         tree_options = _as_at_login(tree_options, request.home.signatures)
     resolution = resolve(iter(walk), gathered.candidates, tree_options)
+    if gathered.unproven and not resolution.new:
+        resolution = replace(resolution, policy=_vouched(resolution.policy, gathered.unproven, walk))
     for remark in resolution.remarks:
         say(remark)
     return resolution, gathered.source
+
+
+def _vouched(policy: Policy, doubtful: Collection[bytes], walk: Walk) -> Policy:
+    """The policy, read-only if it would write with a key that nothing in the tree proves, which is said."""
+    left = unproven([token for token in policy.tokens if token.signature in doubtful], walk)
+    if not left or policy.read_only:
+        return policy
+    sigs = ", ".join(token.sig for token in left)
+    say(f"nothing in the tree proves the key {sigs} of the key-slot file: nothing is written with it")
+    return replace(policy, read_only=True)
 
 
 def _as_at_login(options: Options, signatures: Sequence[bytes]) -> Options:

@@ -59,8 +59,12 @@ class LocalEntry:
     def is_regular(self) -> bool:
         return self._entry.is_file(follow_symlinks=False)
 
+    def open(self) -> int:
+        """A descriptor of a regular file, to read from. Raises OSError."""
+        return open_quietly(self.name, _FILE, self._dir_fd)
+
     def header(self) -> Found:
-        fd = open_quietly(self.name, _FILE, self._dir_fd)
+        fd = self.open()
         try:
             return find_header(fd)
         finally:
@@ -77,7 +81,7 @@ class LocalPlace:
         self._root_fd = root_fd
 
     @contextmanager
-    def directory(self, path: tuple[bytes, ...]) -> Iterator[Iterable[LowerEntry]]:
+    def directory(self, path: tuple[bytes, ...]) -> Iterator[Iterable[LocalEntry]]:
         fd = self._open_below(path)
         try:
             with os.scandir(fd) as entries:

@@ -18,7 +18,7 @@ _LOST_AND_FOUND = b"lost+found"
 """The one plain name that a file system itself may put into an empty directory."""
 _STEP = 512
 _SAMPLES = 64
-_DEEPEST = 256
+DEEPEST = 256
 """Levels that are looked at. A directory is reached step by step, so a hostile depth costs its square."""
 
 
@@ -92,7 +92,8 @@ class Walk:
 
     def __init__(self, lower: int | Place) -> None:
         """``lower`` as for :func:`survey_steps`."""
-        self._steps = survey_steps(lower)
+        self.place: Place = LocalPlace(lower) if isinstance(lower, int) else lower
+        self._steps = survey_steps(self.place)
         self._found = Survey()
 
     def __iter__(self) -> Iterator[Survey]:
@@ -129,7 +130,7 @@ def survey_steps(lower: int | Place) -> Iterator[Survey]:
                     found.entries += 1
                     found.note_name(entry.name)
                     if entry.is_directory:
-                        if len(path) < _DEEPEST:
+                        if len(path) < DEEPEST:
                             queue.append((*path, entry.name))
                     elif entry.is_regular:
                         found.note_file(entry)
