@@ -3,7 +3,7 @@
 Arguments: a directory whose copy each run starts from, a directory for the copies (1, 2, …), the words of
 the command. Each run is a fork that SIGKILLs itself at its n-th call that changes the disk: half of them
 before the call, half after it, a write in its middle. It ends with the first run that is not killed, whose
-number and status it prints.
+number and status it prints. What a run prints is in the file "printed" of its directory.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ def run(step: int, directory: Path, words: list[str]) -> int:
     child = os.fork()
     if child == 0:
         os.chdir(directory)
+        os.dup2(os.open("printed", os.O_WRONLY | os.O_CREAT), 1)
         sys.argv = ["fusecrypt", "key", *words]
         arm(step)
         main()

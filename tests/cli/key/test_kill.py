@@ -104,16 +104,17 @@ def test_create(start: Bench) -> None:
     [
         (("add", "recovery", *UNLOCK, "--recovery-file", "NEW"), {0, 1}, {0, 1, 2}),
         (("change", "--slot", "2", *UNLOCK, "--recovery-file", "NEW"), {0, 1}, {0, 2}),
+        (("change", "--slot", "2", *UNLOCK), {0, 1}, {0, 3}),
         (("remove", "--slot", "2", *UNLOCK), {0, 1}, {0}),
         (("rotate", *UNLOCK, "--unlock-passfile", "R2"), {0, 1}, {0, 1}),
         (("rotate", *UNLOCK, "--drop", "2"), {0, 1}, {0}),
     ],
-    ids=["add", "change", "remove", "rotate", "drop"],
+    ids=["add", "change", "change-shown", "remove", "rotate", "drop"],
 )
 def test_changes(start: Bench, words: Sequence[str], before: set[int], after: set[int]) -> None:
     states = []
     for directory in killed(start, *words):
-        secrets = secrets_of(directory, "R", "R2", "NEW")
+        secrets = secrets_of(directory, "R", "R2", "NEW", "printed")
         opened = opening(directory / "F", secrets)
         assert opened in (before, after)
         states.append(opened)
