@@ -15,7 +15,7 @@ from fusecrypt.cli.key.trees import beside, resolved, walked
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import SecretError
 from fusecrypt.keys.export import DEFAULT_NAME, GIVES_UP, KernelKeys, export_kernel
-from fusecrypt.keys.files import write_new
+from fusecrypt.keys.files import sync_directory, write_new
 from fusecrypt.keys.slotfile import CONTENT, NAMES
 from fusecrypt.keys.tpm.kernel import read_auth
 from fusecrypt.keys.volume import REPLACE_FILE, VolumeToken
@@ -76,7 +76,7 @@ def export(
 
 def _blobauth(path: str) -> Secret:
     """The auth value in a file that a shell line will copy as it is. Raises SecretError."""
-    if path == "-":
+    if path == "-" or (Path(path).exists() and not Path(path).is_file()):
         raise SecretError(
             "the auth value must be in a file, for the kernel gets it from there",
             "name one: --blobauth-file FILE",
@@ -130,10 +130,19 @@ def _tss2_files(exported: KernelKeys) -> dict[str, bytes]:
 
 
 def _write(directory: Path, files: Mapping[str, bytes]) -> None:
-    """All files, each new. Raises FileExistsError before any is written."""
+    """All files, each new, or none. Raises FileExistsError before any is written, and other OSErrors."""
     for name in files:
         if os.path.lexists(directory / name):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(directory / name))
-    for name, data in files.items():
-        write_new(directory / name, data)
-        say(f"{directory / name} was written")
+    written: list[Path] = []
+    try:
+        for name, data in files.items():
+            write_new(directory / name, data)
+            written.append(directory / name)
+        sync_directory(directory)
+    except OSError:
+        for path in written:
+            path.unlink()
+        raise
+    for path in written:
+        say(f"{path} was written")

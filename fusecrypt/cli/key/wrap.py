@@ -27,7 +27,8 @@ def wrap(file: Path, passfile: str | None, unlock_passfile: str | None, new_pass
     A new one holds the mount passphrase of --passfile. It is version 2, mode 0600. What is not given is
     asked for.
     """
-    if file.exists():
+    again = file.exists()
+    if again:
         if passfile is not None:
             raise UsageError(f"{file} is there already", "choose another name for another mount passphrase")
         passphrase = _unwrapped(file, unlock_passfile)
@@ -35,7 +36,8 @@ def wrap(file: Path, passfile: str | None, unlock_passfile: str | None, new_pass
         passphrase = sources.from_file(passfile) if passfile else ask_secret("mount passphrase")
     with passphrase, new_secret(new_passfile, "wrapping passphrase") as wrapping:
         write_wrapped(file, WrappedPassphrase.wrap(passphrase, wrapping))
-    say(f"{file} holds the mount passphrase under the new one; earlier copies open with the old one")
+    copies = "; earlier copies open with the old one" if again else ""
+    say(f"{file} holds the mount passphrase under the new one{copies}")
 
 
 def _unwrapped(file: Path, unlock_passfile: str | None) -> Secret:

@@ -97,7 +97,10 @@ def read_auth(text: Secret) -> Secret:
             auth.view()[n] = _digit(view[2 * n]) << 4 | _digit(view[2 * n + 1])
         return auth
     if not 1 <= len(text) <= AUTH:
-        raise SecretError(f"an auth value is 40 hex digits, or 1 to {AUTH} octets")
+        raise SecretError(
+            f"an auth value is 40 hex digits, or 1 to {AUTH} octets",
+            "the file's first line is what keyctl was given as blobauth= or keyauth=",
+        )
     return text.part(0, len(text))
 
 

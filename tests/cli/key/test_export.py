@@ -84,6 +84,28 @@ def test_keys_are_exported_for_the_kernel(made: Bench, swtpm: SoftwareTPM, auth:
     assert "File exists" in made.says(*words, status=1)
 
 
+def test_of_an_export_that_cannot_be_written_nothing_is_left(made: Bench, swtpm: SoftwareTPM) -> None:
+    """Else the next attempt would be refused for the files of the first."""
+    out = made.path("out")
+    out.mkdir()
+    words = ["export", "lower", *UNLOCK, "--tcti", swtpm.tcti, "--directory", "out"]
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", out], check=True)
+    try:
+        assert "No space left" in made.says(*words, status=1)
+        assert list(out.iterdir()) == []
+    finally:
+        subprocess.run(["umount", out], check=True)
+    made.run(*words)
+
+
+def test_an_auth_value_that_the_lines_could_not_copy_is_refused(made: Bench, swtpm: SoftwareTPM) -> None:
+    os.mkfifo(made.path("pipe"))
+    made.path("text").write_bytes(b"only text")
+    words = ["export", "lower", *UNLOCK, "--tcti", swtpm.tcti]
+    for name, said in (("-", "must be in a file"), ("pipe", "must be in a file"), ("text", "40 hex digits")):
+        assert said in made.says(*words, "--blobauth-file", name)
+
+
 @with_and_without_auth
 def test_keys_are_exported_for_other_tools(made: Bench, swtpm: SoftwareTPM, auth: bytes | None) -> None:
     made.path("out").mkdir()

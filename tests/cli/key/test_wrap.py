@@ -22,7 +22,8 @@ def test_files_go_to_and_fro(bench: Bench) -> None:
     wrapped, mount = bench.path("wrapped"), bench.secrets["P"].decode()
     for name in ("old", "new"):
         bench.secret(name, f"{name} login".encode())
-    bench.run("wrap", "wrapped", "--passfile", "P", "--new-passfile", "old")
+    done = bench.run("wrap", "wrapped", "--passfile", "P", "--new-passfile", "old")
+    assert b"copies" not in done.stderr
     assert wrapped.stat().st_mode & 0o777 == 0o600
     assert _tool("ecryptfs-unwrap-passphrase", wrapped, "old login") == mount
     done = bench.run("wrap", "wrapped", "--unlock-passfile", "old", "--new-passfile", "new")
