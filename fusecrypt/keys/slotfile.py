@@ -137,6 +137,8 @@ class SlotFile:
         }
 
     def _checked(self) -> SlotFile:
+        if not self.keys:
+            raise KeyFileError("the key-slot file holds no key")
         for what, numbers in (("slot", [s.id for s in self.slots]), ("key", [k.sig for k in self.keys])):
             if len(set(numbers)) != len(numbers):
                 raise KeyFileError(f"the key-slot file names a {what} twice")

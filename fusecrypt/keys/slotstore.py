@@ -112,7 +112,7 @@ class SlotStore:
         """A full disk is not made fuller by what a change that failed has written."""
         try:
             yield
-        except OSError:
+        except (OSError, FusecryptError):
             for path in (self.path, self.backup):
                 with suppress(OSError):
                     self._temporary(path).unlink()

@@ -145,7 +145,9 @@ def open_with_secret(file: SlotFile, secret: Secret, slot: int | None = None) ->
     if refused is not None and len(attempts) == 1:
         raise refused
     what = "any slot" if slot is None else f"slot {slot}"
-    raise mistyped or WrongSecretError(f"the secret does not open {what}", "a TPM slot's PIN is asked apart")
+    raise mistyped or WrongSecretError(
+        f"the secret does not open {what}", "check the keyboard's layout; a TPM slot's PIN is given apart"
+    )
 
 
 def open_with_tpm(

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from fusecrypt.keys.crypto import random_secret
 from fusecrypt.keys.encrypted import EncryptedBlob
 from fusecrypt.keys.errors import KeyFileError, SlotError, WrongSecretError
-from fusecrypt.keys.slotfile import CONTENT, MASTER, NAMES, SlotFile, StoredKey
+from fusecrypt.keys.slotfile import CONTENT, MASTER, MAX_KEYS, MAX_SLOTS, NAMES, SlotFile, StoredKey
 from fusecrypt.keys.slots.slot import VOLUME_KEY, Enrolment, Slot
 from fusecrypt.keys.token import DEFAULT_SALT, ENCRYPTED_KEY_SALT, AuthToken
 from fusecrypt.native import Secret, signature
@@ -79,7 +79,9 @@ class Volume:
         return opened
 
     def add(self, secret: Enrolment, label: str | None = None) -> Volume:
-        """One more slot, with the lowest free number."""
+        """One more slot, with the lowest free number; SlotError if there is no room for it."""
+        if len(self.file.slots) >= MAX_SLOTS:
+            raise SlotError(f"the key-slot file has {MAX_SLOTS} slots, which is all", "remove one first")
         slot = self._enrolled(self.file.free_id(), secret, label, self.key)
         return self._changed(slots=(*self.file.slots, slot))
 
@@ -120,6 +122,8 @@ class Volume:
         """One more key of a tree, or further uses of one that is there."""
         held = [(key.token, key.use) for key in self.tokens()]
         merged = _merged([*held, (token, use)])
+        if len(merged) > MAX_KEYS:
+            raise SlotError(f"the key-slot file has {MAX_KEYS} keys, which is all")
         return self._changed(keys=tuple(_store(each, uses, self.key) for each, uses in merged))
 
     def without_key(self, sig: bytes) -> Volume:

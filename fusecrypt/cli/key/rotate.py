@@ -44,6 +44,8 @@ def rotate(access: Access, pins: Sequence[str], drop: Sequence[int]) -> None:
     for number in drop:
         file.slot(number)
     staying = [slot for slot in file.slots if slot.id not in drop]
+    if not staying:
+        raise SlotError("no slot would be left that opens the new volume key", "drop fewer")
     with ExitStack() as stack:
         secrets = [stack.enter_context(secret) for secret in access.secrets()]
         enrolments = _by_secrets(file, staying, secrets)
@@ -52,7 +54,7 @@ def rotate(access: Access, pins: Sequence[str], drop: Sequence[int]) -> None:
             tpm = stack.enter_context(open_tpm(access.options.tcti))
             enrolments |= _by_tpm(tpm, access, bound, _pins(pins, bound))
         missing = [str(slot.id) for slot in staying if slot.id not in enrolments]
-        if missing or not staying:
+        if missing:
             raise SlotError(
                 f"a new volume key needs the secrets of the slots {', '.join(missing)}",
                 "give each with --unlock-passfile, or name the slots that shall be dropped: --drop N",

@@ -228,6 +228,11 @@ def test_secrets_are_asked_for_on_a_terminal(made: Bench) -> None:
     assert (status, "the two passphrases differ" in said) == (3, True)
 
 
+def test_rotation_leaves_a_slot(made: Bench) -> None:
+    said = made.says("rotate", "--keyslots", "F", "--unlock-passfile", "R", "--drop", "0", "--drop", "1")
+    assert "no slot would be left" in said
+
+
 def test_rotation_asks_for_missing_secrets_on_a_terminal(made: Bench) -> None:
     command = [str(PROGRAM), "key", "rotate", "--keyslots", "F", "--unlock-passfile", "P"]
     where: dict[str, Any] = {"cwd": made.directory, "env": made.environment}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fusecrypt.errors import SecretError
 from fusecrypt.keys.crypto import hkdf
 from fusecrypt.keys.errors import KeyFileError, SlotError, WrongSecretError
-from fusecrypt.keys.slotfile import CONTENT, NAMES, SlotFile
+from fusecrypt.keys.slotfile import CONTENT, MAX_KEYS, MAX_SLOTS, NAMES, SlotFile
 from fusecrypt.keys.slots.kdf import Argon2, normal
 from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
@@ -146,6 +146,7 @@ def _set(*path: Any) -> Callable[[dict[str, Any]], None]:
         _set("mac", ...),
         _set("mac", "AAAA"),
         _set("keys", {}),
+        _set("keys", []),
         _set("keys", [DOCUMENT["keys"][0]] * 2),
         _set("keys", 0, "use", []),
         _set("keys", 0, "use", ["content", "content"]),
@@ -260,6 +261,20 @@ def test_a_damaged_stored_key_is_named() -> None:
     volume = Volume.open(SlotFile.parse(json.dumps(document).encode()), 1, RECOVERY)
     with pytest.raises(KeyFileError, match=TOKEN.sig):
         volume.tokens()
+
+
+def test_there_is_no_room_for_more_than_a_reader_takes() -> None:
+    volume = VOLUME
+    for _ in range(MAX_SLOTS - len(VOLUME.file.slots)):
+        volume = volume.add(RECOVERY)
+    assert SlotFile.parse(volume.file.encode()) == volume.file
+    with pytest.raises(SlotError, match="64 slots"):
+        volume.add(RECOVERY)
+    for number in range(MAX_KEYS - len(VOLUME.file.keys)):
+        volume = volume.with_key(AuthToken(bytes([number] * 8), OTHER.key), (CONTENT,))
+    assert SlotFile.parse(volume.file.encode()) == volume.file
+    with pytest.raises(SlotError, match="64 keys"):
+        volume.with_key(AuthToken(b"\xff" * 8, OTHER.key), (CONTENT,))
 
 
 def test_the_last_slot_without_a_tpm_stays() -> None:

@@ -189,6 +189,7 @@ def test_a_write_that_does_not_read_back_changes_nothing(
     with pytest.raises(KeyFileError, match="disk"):
         store.save(VOLUME.add(THIRD), VOLUME.file, revokes=False)
     assert store.read() == VOLUME.file
+    assert os.listdir(store.path.parent) == [store.path.name]
 
 
 def test_a_damaged_file_names_its_backup(store: SlotStore) -> None:
