@@ -36,6 +36,7 @@ from fusecrypt.keys.tpm.errors import (
 from fusecrypt.keys.tpm.policy import START, PCRPolicy, SignedPolicy, after_pcr
 from fusecrypt.keys.tpm.seal import seal, unseal
 from fusecrypt.keys.tpm.session import TPM
+from fusecrypt.keys.unlock import open_with_tpm
 from fusecrypt.keys.volume import Volume
 from tests.tpm.conftest import SoftwareTPM
 from tests.tpm.tcti import Recorder, refuse
@@ -176,6 +177,21 @@ def test_a_changed_answer_is_noticed(recorder: Recorder) -> None:
         with pytest.raises(BrokenAnswerError, match="verification") as caught:
             Volume.open(volume.file, 1, TPM2Enrolment(tpm))
         assert "bus" in caught.value.hint
+
+
+def test_after_a_broken_answer_the_tpm_is_asked_no_more(recorder: Recorder) -> None:
+    with TPM(recorder) as tpm:
+        volume = VOLUME.add(TPM2Enrolment(tpm)).add(TPM2Enrolment(tpm))
+
+        def flip(sent: bytes, answer: bytes) -> bytes:
+            unsealing = int.from_bytes(sent[6:10], "big") == UNSEAL
+            return answer[:-1] + bytes([answer[-1] ^ 1]) if unsealing else answer
+
+        recorder.tamper = flip
+        opened, (first, second) = open_with_tpm(volume.file, tpm)
+        assert opened is None
+        assert "the TPM's answer failed verification" in first
+        assert "slot 2: the TPM is not asked any more" in second
 
 
 def test_garbage_is_noticed(recorder: Recorder) -> None:

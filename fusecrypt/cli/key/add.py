@@ -12,8 +12,9 @@ from fusecrypt.cli.terminal import say
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.files import read_small
+from fusecrypt.keys.slotfile import SlotFile
 from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
-from fusecrypt.keys.slots.recovery import RecoveryEnrolment
+from fusecrypt.keys.slots.recovery import RecoveryBody, RecoveryEnrolment
 from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.keys.slots.tpm2_spare import SpareEnrolment
 from fusecrypt.keys.tpm.facts import lockout
@@ -81,6 +82,8 @@ def recovery_(access: Access, recovery_file: Path | None, qr: bool, label: str |
     help="Seal for another machine's TPM: TPM2B_PUBLIC of its key at 0x81000001.",
 )
 @click.option("--force", is_flag=True, help="Bind even to PCRs that are not in use.")
+@recovery.recovery_file_option
+@recovery.qr_option
 @label_option
 def tpm2(
     access: Access,
@@ -91,6 +94,8 @@ def tpm2(
     signed_pcrs: str,
     parent_public: Path | None,
     force: bool,
+    recovery_file: Path | None,
+    qr: bool,
     label: str | None,
 ) -> None:
     """Add a slot that this machine's TPM opens, or with --parent-public another one's.
@@ -99,12 +104,15 @@ def tpm2(
     has the keys. What was sealed is unsealed and compared before anything is written. With --parent-public
     that cannot be done, and this machine needs no TPM: the slot is unverified until key reseal on the other
     machine.
+
+    TPMs break: a file without a recovery slot gets one too, whose key is given out once.
     """
     signed = read_policy(signed_policy, signed_pcrs) if signed_policy else None
     spare = read_public(parent_public) if parent_public else None
     if spare and pcrs:
         raise UsageError("the PCR values of another machine are not known here", "use --signed-policy")
     opened = access.open()
+    way_back = _way_back(opened.file, recovery_file, qr)
     checked = check_label(label)
     pin = new_secret(pin_file, "PIN", "--pin-file") if pin_file or ask_pin else None
     if spare:
@@ -116,12 +124,28 @@ def tpm2(
             volume = opened.volume.add(enrolment, checked)
             if pin and (advice := lockout(tpm).advice):
                 say(advice)
-    opened.save(volume, revokes=False)
-    say(f"slot {volume.file.slots[-1].id}: TPM{' with a PIN' if pin else ''}")
+    number, giving = volume.file.slots[-1].id, None
+    if way_back is not None:
+        volume = volume.add(way_back)
+        giving = recovery.given_out(way_back, recovery_file, qr, opened.store, volume)
+    opened.save(volume, revokes=False, while_in=giving)
+    say(f"slot {number}: TPM{' with a PIN' if pin else ''}")
+    if way_back is not None:
+        say(f"slot {volume.file.slots[-1].id}: recovery key, for the file had none")
     if spare:
         say("the slot is unverified: only the other machine can show that it opens (key test, key reseal)")
     if not (pin or pcrs or signed):
         say("the slot has neither PIN nor PCRs: whoever has the machine has the keys")
+
+
+def _way_back(file: SlotFile, path: Path | None, qr: bool) -> RecoveryEnrolment | None:
+    """A new recovery key if the file has no slot for one. Raises UsageError for options that have no use."""
+    if not any(isinstance(slot.body, RecoveryBody) for slot in file.slots):
+        recovery.check(path, qr)
+        return RecoveryEnrolment()
+    if path is not None or qr:
+        raise UsageError("there is a recovery slot already", "`fusecrypt key add recovery` makes another one")
+    return None
 
 
 def check_label(label: str | None) -> str | None:

@@ -86,6 +86,7 @@ _BROKEN = Row(
 )
 _FULL = Row(TPMError, "the TPM has no room for another object or session", "use device:/dev/tpmrm0")
 _GONE = Row(TPMError, "the TPM was restarted or its state was flushed meanwhile", "start over")
+_STUCK = Row(TPMError, "the TPM is not asked any more after what it answered before", "start over")
 _POLICY = Row(PolicyChangedError, "the boot state is not the one that the policy asks for", _RECOVER)
 _PIN = Row(WrongPINError, "the PIN or auth value is wrong")
 
@@ -125,6 +126,7 @@ ROWS: dict[int, Row] = {
     0x904: _FULL,
     0x910: _GONE,
     0x070018: _GONE,
+    0x070007: _STUCK,
     0x1D5: Row(TPMError, "a TPM seals at most 128 octets"),
     **dict.fromkeys(BUSY, Row(TPMBusyError, "the TPM stays busy", "try again in a moment")),
 }

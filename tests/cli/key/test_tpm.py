@@ -77,6 +77,30 @@ def test_the_whole_story(pinned: Bench, swtpm: SoftwareTPM, make_tpm: Callable[[
     opens(bench, "R", "F", "F.bak")
 
 
+def test_a_tpm_slot_never_comes_without_a_way_back(made: Bench, swtpm: SoftwareTPM) -> None:
+    unlock = ("--keyslots", "F", "--unlock-passfile", "P")
+    tpm = ("add", "tpm2", *unlock, "--tcti", swtpm.tcti)
+    said = made.says(*tpm, "--recovery-file", "R2", status=2)
+    assert "there is a recovery slot already" in said
+    made.run("remove", "--slot", "1", *unlock)
+    done = made.run(*tpm, "--recovery-file", "R2")
+    made.recovery("R2")
+    assert b"slot 1: TPM\n" in done.stderr
+    assert b"slot 2: recovery key, for the file had none" in done.stderr
+    opens(made, "R2", "F")
+    assert result(made, swtpm, 1) == "opens"
+    # Without the option the key is shown; the next TPM slot needs none.
+    made.run("remove", "--slot", "2", *unlock)
+    shown = made.run(*tpm).stdout
+    made.secrets["shown"] = shown.strip()
+    opens(made, "shown", "F")
+    assert made.run(*tpm).stdout == b""
+    made.run("remove", "--slot", "3", *unlock)
+    swtpm.stop()
+    made.says(*tpm, "--recovery-file", "R3", status=5)
+    assert not made.path("R3").exists()
+
+
 def test_a_wrong_pin_is_counted_and_the_last_attempt_kept(pinned: Bench, swtpm: SoftwareTPM) -> None:
     bench = pinned
     bench.run("add", "tpm2", *UNLOCK, "--pin-file", "N", "--tcti", swtpm.tcti)
