@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -26,11 +27,11 @@ from fusecrypt.keys.slots.tpm2_enrolment import TPM2Enrolment
 from fusecrypt.sources.lazytpm import open_tpm
 
 _OPTIONS = {
-    passphrase.TYPE: ("a passphrase slot", "--new-passfile"),
-    recovery_key.TYPE: ("a recovery slot", "--recovery-file"),
-    tpm2.TYPE: ("a TPM slot", "--pin-file"),
+    passphrase.TYPE: ("a passphrase slot", ["--new-passfile"]),
+    recovery_key.TYPE: ("a recovery slot", ["--recovery-file", "--qr"]),
+    tpm2.TYPE: ("a TPM slot", ["--pin-file"]),
 }
-"""What a slot of each kind is called, and the option that is for its new secret."""
+"""What a slot of each kind is called, and the options that are for its new secret."""
 
 
 @click.command(short_help="Give a slot another secret.")
@@ -53,16 +54,16 @@ def change(
     The slot keeps its number, its label and what it is bound to. Any other slot may unlock the file. No
     version of the file that the old secret opens is left beside it.
     """
-    recovery.check(recovery_file, qr)
     opened = access.open()
     slot = opened.file.slot(number)
-    given = {"--new-passfile": new_passfile, "--pin-file": pin_file, "--recovery-file": recovery_file}
-    _check_options(slot, {option for option, value in given.items() if value is not None})
+    given = [("--new-passfile", new_passfile), ("--pin-file", pin_file), ("--recovery-file", recovery_file)]
+    _check_options(slot, [name for name, path in given if path is not None] + ["--qr"] * qr)
     if isinstance(slot.body, PassphraseBody):
         with new_secret(new_passfile, "passphrase") as secret:
             volume = opened.volume.change(number, PassphraseEnrolment(secret))
         opened.save(volume, revokes=True)
     elif isinstance(slot.body, RecoveryBody):
+        recovery.check(recovery_file, qr)
         enrolment = RecoveryEnrolment()
         volume = opened.volume.change(number, enrolment)
         giving = recovery.given_out(enrolment, recovery_file, qr, opened.store, volume)
@@ -76,7 +77,7 @@ def change(
     say(f"slot {number} has a new secret")
 
 
-def _check_options(slot: Slot, given: set[str]) -> None:
+def _check_options(slot: Slot, given: Sequence[str]) -> None:
     """Refuse a slot without a secret to change, and options that are for another kind of slot. Raises
     UsageError."""
     body = slot.body
@@ -87,6 +88,9 @@ def _check_options(slot: Slot, given: set[str]) -> None:
             f"slot {slot.id} is of a kind that is not known: {slot.type}",
             "use the version of fusecrypt that made it, or a newer one",
         )
-    kind, option = _OPTIONS[slot.type]
-    for other in sorted(given - {option}):
-        raise UsageError(f"slot {slot.id} is {kind}, which {other} is not for", f"its option is {option}")
+    kind, options = _OPTIONS[slot.type]
+    for option in given:
+        if option not in options:
+            raise UsageError(
+                f"slot {slot.id} is {kind}, which {option} is not for", f"its option is {options[0]}"
+            )

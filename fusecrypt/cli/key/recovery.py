@@ -52,15 +52,17 @@ def given_out(
     """
     if path is not None:
         _write(enrolment, path)
+    shown = False
     try:
         _show(enrolment, path, qr)
+        shown = True
         yield
     except BaseException:
         # It may have been written nevertheless: then the key stays.
         if not store.holds(volume):
-            if path is None:
+            if path is None and shown:
                 say("a recovery key that was shown just now opens nothing: its slot was not written")
-            else:
+            elif path is not None:
                 path.unlink(missing_ok=True)
         raise
 

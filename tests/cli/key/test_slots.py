@@ -254,6 +254,7 @@ def test_options_for_another_kind_of_slot_are_refused(made: Bench) -> None:
     assert "slot 0 is a passphrase slot, which --pin-file is not for" in said
     assert "its option is --new-passfile" in said
     made.says(*words, "--slot", "0", "--new-passfile", "NEW", "--recovery-file", "R2", status=2)
+    made.says(*words, "--slot", "0", "--new-passfile", "NEW", "--qr", status=2)
     assert made.path("F").read_bytes() == before
     assert not made.path("R2").exists()
 
@@ -297,6 +298,7 @@ def test_a_recovery_key_that_cannot_be_shown_gets_no_slot(made: Bench, words: Se
         assert done.returncode == status, done.stderr
         assert said in done.stderr
         assert "use --recovery-file FILE" in done.stderr
+        assert "shown just now" not in done.stderr
     assert made.path("F").read_bytes() == before
     assert not made.path("F2").exists()
 
@@ -329,6 +331,12 @@ def test_a_recovery_key_stays_if_its_slot_was_written(made: Bench, written: bool
     ):
         raise AssertionError("it was overwritten")
     assert made.path("P").exists()
+
+
+def test_a_recovery_key_that_was_shown_in_vain_is_told(made: Bench) -> None:
+    made.path("F.tmp").mkdir()  # nothing can be written there
+    done = made.run("add", "recovery", "--keyslots", "F", "--unlock-passfile", "P", status=1)
+    assert b"a recovery key that was shown just now opens nothing: its slot was not written" in done.stderr
 
 
 def test_files_that_are_no_secrets(made: Bench) -> None:

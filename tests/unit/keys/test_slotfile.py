@@ -14,12 +14,14 @@ from fusecrypt.errors import SecretError
 from fusecrypt.keys.crypto import hkdf
 from fusecrypt.keys.errors import KeyFileError, SlotError, WrongSecretError
 from fusecrypt.keys.slotfile import CONTENT, MAX_KEYS, MAX_SLOTS, NAMES, SlotFile
+from fusecrypt.keys.slots import kdf
 from fusecrypt.keys.slots.kdf import Argon2, normal
 from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slots.slot import Enrolment
 from fusecrypt.keys.slots.tpm2 import split_key, split_pin
 from fusecrypt.keys.token import DEFAULT_SALT, ENCRYPTED_KEY_SALT, AuthToken
+from fusecrypt.keys.unlock import open_with_secret
 from fusecrypt.keys.volume import Volume
 from tests.unit.keys.secrets import octets, secret
 
@@ -231,6 +233,14 @@ def test_a_changed_octet_is_refused_or_noticed(position: int, octet: int) -> Non
 def test_planted_parameters_are_refused_before_any_work(memory: int, time: int) -> None:
     with pytest.raises(SlotError):
         Argon2(bytes(16), time=time, memory=memory).derive(secret("x"), 32)
+
+
+def test_much_memory_is_taken_for_a_named_slot_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kdf, "MAX_MEMORY", 1024)
+    with pytest.raises(SlotError, match="unless it is named") as caught:
+        open_with_secret(VOLUME.file, PASSPHRASE.passphrase)
+    assert "--slot N" in caught.value.hint
+    assert open_with_secret(VOLUME.file, PASSPHRASE.passphrase, slot=0)[1] == 0
 
 
 def test_a_changed_file_is_read_only() -> None:
