@@ -29,11 +29,15 @@ _LENGTHS = {"default": (20, 4096), "ecryptfs": (KEY_BYTES, KEY_BYTES), "enc32": 
 _HMAC = 32
 _IV = 16
 _MINIMUM = 32
+_MASTER = re.compile(r"(user|trusted):[^\x00-\x20\x7f]+")
 
 
 @dataclass(frozen=True)
 class EncryptedBlob:
-    """An encrypted key. ``format`` is None for the old form; ``master`` is ``TYPE:NAME``."""
+    """An encrypted key. ``format`` is None for the old form; ``master`` is ``TYPE:NAME``.
+
+    A name is any octets but blanks; what is no UTF-8 stands in it as surrogates.
+    """
 
     format: str | None
     master: str
@@ -55,14 +59,14 @@ class EncryptedBlob:
     @classmethod
     def parse(cls, text: bytes) -> EncryptedBlob:
         """Take the text apart, with or without a newline at its end; KeyFileError if it is none."""
-        words = re.split(r"[ \t]", text[: MAX_TEXT + 1].decode("ascii", "replace").strip("\r\n"))
+        words = re.split(r"[ \t]", text[: MAX_TEXT + 1].decode(errors="surrogateescape").strip("\r\n"))
         if len(text) > MAX_TEXT or len(words) not in (3, 4):
             raise KeyFileError("this is no text of an encrypted key", "keyctl pipe prints it")
         word = words.pop(0) if len(words) == 4 else None
         master, number, digits = words
         if word is not None and word not in _LENGTHS:
             raise KeyFileError("the encrypted key has an unknown format")
-        if not re.fullmatch(r"(user|trusted):[!-~]+", master):
+        if not _MASTER.fullmatch(master):
             # The words are not repeated: a file given by mistake may hold a passphrase.
             raise KeyFileError("the encrypted key's master is neither user:NAME nor trusted:NAME")
         length = _length(word, number)
@@ -117,7 +121,7 @@ class EncryptedBlob:
 
         Raises KeyFileError for a name or a payload length that the kernel would refuse.
         """
-        if not re.fullmatch(r"(user|trusted):[!-~]+", name):
+        if not _MASTER.fullmatch(name):
             raise KeyFileError(f"{name!r} cannot name a master key")
         _length(format, str(len(payload)))
         iv = os.urandom(_IV) if iv is None else iv
@@ -133,7 +137,7 @@ class EncryptedBlob:
         return [word for word in (self.format, self.master, str(self.length)) if word is not None]
 
     def _authenticated(self) -> bytes:
-        words = b"".join(word.encode() + b"\0" for word in self._words())
+        words = b"".join(word.encode(errors="surrogateescape") + b"\0" for word in self._words())
         return words + self.iv + b"\0" + self.ciphertext
 
 

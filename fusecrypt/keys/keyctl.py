@@ -34,17 +34,17 @@ def add_key(kind: str, description: str, payload: Secret, keyring: int) -> int:
 
     Raises OSError with the kernel's errno: EDQUOT, EACCES, ENODEV for a type that is missing, …
     """
-    return _call(0, kind.encode(), description.encode(), _address(payload), len(payload), keyring)
+    return _call(0, kind.encode(), os.fsencode(description), _address(payload), len(payload), keyring)
 
 
 def request_key(kind: str, description: str) -> int:
     """The serial number of a key in the thread, process or session keyring; OSError (ENOKEY) if none."""
-    return _call(1, kind.encode(), description.encode(), None, 0)
+    return _call(1, kind.encode(), os.fsencode(description), None, 0)
 
 
 def search(keyring: int, kind: str, description: str) -> int:
     """The serial number of a key in a keyring or in those linked below it; OSError (ENOKEY) if none."""
-    return _call(2, _SEARCH, keyring, kind.encode(), description.encode(), 0)
+    return _call(2, _SEARCH, keyring, kind.encode(), os.fsencode(description), 0)
 
 
 def link(key: int, keyring: int) -> None:

@@ -139,6 +139,9 @@ def _explained(what: str) -> Iterator[None]:
             errno.EACCES: "it belongs to another session: run keyctl link @u @s, or become its user",
             errno.EDQUOT: "the user's quota of keys is used up: see /proc/key-users",
             errno.ENODEV: "this kernel is built without that type of key",
+            errno.ENOKEY: "its master key is not in the keyrings: load that first",
+            errno.EOPNOTSUPP: "its master is a trusted key, which this kernel is built without: give both by "
+            "file, --encrypted-key and --master",
             errno.EKEYREVOKED: "it was revoked: add it again",
             errno.EKEYEXPIRED: "it has expired: add it again",
         }

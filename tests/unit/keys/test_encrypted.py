@@ -128,6 +128,32 @@ def test_the_octet_after_the_iv_does_not_count() -> None:
     assert blob.text() == TEXT
 
 
+@pytest.mark.parametrize(
+    ("name", "digits"),
+    [
+        (
+            "schlüssel".encode(),
+            "5b1e8eb54c55f772e053c32c01cebb1f00165877128bcc35d605f9e200c11771bb67856572ecc403f914558c33b6eebe"
+            "42c9313a47cff4284386f8a9ef9ea895fabc2df33353b291e460c2ace33d3b4f7c1ae11276f3bea55e03930a091b7489"
+            "e75462709207265e66a62bcc9861bbbba7",
+        ),
+        (
+            b"\xff\xfe",
+            "f29e4dece765b76db578b5227fcdb088001a77f879b0438c63f3f42fdced29393d8ba6dfc6e395bfe04dbf46f77dc1b6"
+            "fcf8d7fec639cefc5649295a16b724936240b7e9285a0753d8ba08e5d8313c4aed607621b341896acd3d8ff305ceba97"
+            "69b97b8a3fa8c6870e56c7984abecf89e7",
+        ),
+    ],
+)
+def test_names_of_masters_may_hold_any_octets(name: bytes, digits: str) -> None:
+    """As a kernel (6.18) printed them, under the master ``secret``."""
+    text = b"ecryptfs user:" + name + b" 64 " + digits.encode()
+    blob = EncryptedBlob.parse(text)
+    with blob.open(secret("secret")) as payload:
+        assert len(payload) == 64
+    assert blob.text().encode(errors="surrogateescape") == text
+
+
 def test_only_the_format_ecryptfs_makes_a_token() -> None:
     blob = EncryptedBlob.seal(secret(bytes(64)), secret("m"), "user:m", format="default")
     with pytest.raises(KeyFileError):
@@ -141,7 +167,7 @@ def test_any_octets_parse_or_are_refused(data: bytes) -> None:
         blob = EncryptedBlob.parse(data)
     except KeyFileError:
         return
-    assert EncryptedBlob.parse(blob.text().encode()) == blob
+    assert EncryptedBlob.parse(blob.text().encode(errors="surrogateescape")) == blob
 
 
 @settings(deadline=None)  # a busy machine is no failure

@@ -107,23 +107,30 @@ def test_why_a_key_cannot_be_used_is_told(token: AuthToken, command: str, said: 
     assert find_token(token.signature).key == token.key
 
 
-def test_encrypted_keys_open_with_their_master_from_the_keyring(token: AuthToken) -> None:
+@pytest.mark.parametrize("name", ["fusecrypt-test-master", "schlüssel", "\udcff\udcfe"])
+def test_encrypted_keys_open_with_their_master_from_the_keyring(token: AuthToken, name: str) -> None:
     """This kernel may lack the type: then the text stands in a key of type user, which is refused."""
     master = secret(bytes(range(40)))
     sig = bytes.fromhex("1122334455667788")
-    blob = EncryptedBlob.seal(token.key, master, "user:fusecrypt-test-master")
-    serial = keyctl.add_key("user", "fusecrypt-test-master", master, keyctl.USER)
+    blob = EncryptedBlob.seal(token.key, master, f"user:{name}")
+    text = blob.text().encode(errors="surrogateescape")
+    serial = keyctl.add_key("user", name, master, keyctl.USER)
     try:
         try:
-            keyctl.add_key("encrypted", sig.hex(), secret("load " + blob.text()), keyctl.USER)
+            keyctl.add_key("encrypted", sig.hex(), secret(b"load " + text), keyctl.USER)
         except OSError:
-            keyctl.add_key("user", sig.hex(), secret(blob.text()), keyctl.USER)
+            keyctl.add_key("user", sig.hex(), secret(text), keyctl.USER)
             with pytest.raises(KeyFileError):
                 find_token(sig)
         else:
             found = find_token(sig)
             assert found.key == token.key
             assert (found.signature, found.salt) == (sig, bytes(8))
+            keyctl.unlink(serial, keyctl.USER)
+            with pytest.raises(KeyringError) as caught:
+                find_token(sig)
+            assert "its master key is not in the keyrings" in caught.value.hint
+            serial = keyctl.add_key("user", name, master, keyctl.USER)
     finally:
         keyctl.unlink(serial, keyctl.USER)
         remove_token(sig)
