@@ -33,9 +33,14 @@ def read_raw_key(path: Path, sig: bytes | None = None, salt: bytes = DEFAULT_SAL
     return AuthToken(signature(key) if sig is None else sig, key, salt)
 
 
+def is_sig(text: str) -> bool:
+    """Whether a text is a signature: 16 hex digits."""
+    return re.fullmatch("[0-9A-Fa-f]{16}", text, re.ASCII) is not None
+
+
 def parse_sig(text: str) -> bytes:
     """8 octets from 16 hex digits, as options give them; UsageError otherwise."""
-    if not re.fullmatch("[0-9A-Fa-f]{16}", text, re.ASCII):
+    if not is_sig(text):
         raise UsageError(f"{text!r} is no key signature", "a signature has 16 hex digits")
     return bytes.fromhex(text)
 
@@ -43,6 +48,6 @@ def parse_sig(text: str) -> bytes:
 def split_assignment(text: str) -> tuple[bytes | None, Path]:
     """``SIG=FILE`` or ``FILE`` as options give them. A name that looks like SIG= needs a ``./`` before it."""
     sig, equals, name = text.partition("=")
-    if equals and re.fullmatch("[0-9A-Fa-f]{16}", sig, re.ASCII) and name:
+    if equals and is_sig(sig) and name:
         return bytes.fromhex(sig), Path(name)
     return None, Path(text)

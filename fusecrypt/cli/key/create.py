@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,12 +15,12 @@ import click
 from fusecrypt.cli.key import recovery
 from fusecrypt.cli.key.access import new_secret
 from fusecrypt.cli.key.add import check_label, label_option
-from fusecrypt.cli.key.trees import Keys, resolved, walked
+from fusecrypt.cli.key.trees import Keys, name_unproven, resolved, walked
 from fusecrypt.cli.source_options import source_options
 from fusecrypt.cli.terminal import ask_secret, has_terminal, say
 from fusecrypt.errors import SecretError, UsageError
 from fusecrypt.keys import locate
-from fusecrypt.keys.raw import parse_sig
+from fusecrypt.keys.raw import is_sig, parse_sig
 from fusecrypt.keys.slots.passphrase import PassphraseEnrolment
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slotstore import SlotStore
@@ -34,12 +35,24 @@ from fusecrypt.sources.options import MountOptions
 from fusecrypt.sources.request import Request
 from fusecrypt.sources.unlock import note
 
+_FROM_KEYRING = "--from-keyring"
 
-@click.command(short_help="Make a key-slot file for a tree.")
+
+class _Create(click.Command):
+    """--from-keyring takes the word after it only if that is a signature: it may well be LOWER."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for n, (word, following) in enumerate(itertools.pairwise(args)):
+            if word == _FROM_KEYRING and not is_sig(following):
+                args = [*args[:n], f"{_FROM_KEYRING}=", *args[n + 1 :]]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Create, short_help="Make a key-slot file for a tree.")
 @click.argument("lower", type=click.Path(path_type=Path))
 @source_options
 @click.option(
-    "--from-keyring",
+    _FROM_KEYRING,
     is_flag=False,
     flag_value="",
     metavar="[SIG]",
@@ -150,7 +163,9 @@ def _keys(lower: Path, sources: Sources, slots: SlotOptions, from_keyring: str |
             raise SecretError(
                 "keys of a key-slot file that was tampered with are not taken over", REPLACE_FILE
             )
-        return resolved(walk, gathered.candidates)[1]
+        keys = resolved(walk, gathered.candidates)[1]
+    name_unproven(keys)
+    return keys
 
 
 def _tell(store: SlotStore, volume: Volume) -> None:

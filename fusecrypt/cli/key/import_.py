@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from fusecrypt.cli.key.access import Access
-from fusecrypt.cli.key.trees import beside, each_alone, resolved, walked
+from fusecrypt.cli.key.trees import beside, each_alone, name_unproven, resolved, walked
 from fusecrypt.cli.source_options import source_options
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import SecretError, UsageError
@@ -53,6 +53,7 @@ def import_(
                 "keys of a key-slot file that was tampered with are not taken over", REPLACE_FILE
             )
         _, keys = resolved(walk, [*each_alone(held.values()), *gathered.candidates])
+    name_unproven([(token, uses) for token, uses in keys if token.signature not in held])
     volume = opened.volume
     for token, uses in keys:
         if token.signature not in held:

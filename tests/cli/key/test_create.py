@@ -190,9 +190,12 @@ def test_keys_from_the_kernels_keyring(made: Bench) -> None:
     for token in tokens(made):
         add_token(token, keyctl.USER)
     try:
-        made.run(*words)
+        assert b"proves" not in made.run(*words).stderr
         assert uses(made, "F2") == uses(made)
         made.says(*words[:2], "--keyslots", "F3", "--from-keyring", tokens(made)[0].sig)
+        # The tree's own name may follow the option.
+        made.run("create", "--from-keyring", "lower", "--keyslots", "F4", "--recovery-file", "R4")
+        assert uses(made, "F4") == uses(made)
     finally:
         for token in tokens(made):
             assert remove_token(token.signature)
@@ -216,7 +219,9 @@ def test_keys_of_the_kernels_type_encrypted(bench: Bench) -> None:
         file = bench.path(name.partition(":")[2])
         file.write_text(text)
         words += ["--encrypted-key", file]
-    bench.run(*words)
+    said = bench.run(*words).stderr.decode()
+    assert f"proves that this key is {tree.keys[0].signature}" in said
+    assert said.count("proves") == 1  # names prove theirs
     assert tree.fnek is not None
     assert uses(bench) == {tree.keys[0].signature: ["content"], tree.fnek.signature: ["names"]}
 
