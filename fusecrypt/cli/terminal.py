@@ -11,10 +11,12 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import termios
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from fusecrypt.errors import SecretError
 from fusecrypt.escape import escaped
@@ -85,21 +87,36 @@ def ask_secret(prompt: str) -> Secret:
             "give it with --passfile FILE, --passphrase-fd N or --extpass COMMAND",
         ) from None
     try:
-        before = termios.tcgetattr(tty)
-        silent = termios.tcgetattr(tty)
-        silent[3] &= ~termios.ECHO
-        termios.tcsetattr(tty, termios.TCSAFLUSH, silent)
-        try:
+        with _without_echo(tty):
             # Only now: what a quick hand types after the prompt must neither be shown nor thrown away.
             os.write(tty, f"{prompt}: ".encode())
             return read_line(tty, "the terminal")
-        except EmptyLineError:
-            raise EmptyLineError("nothing was typed", "begin again") from None
-        finally:
-            termios.tcsetattr(tty, termios.TCSAFLUSH, before)
-            os.write(tty, b"\n")
+    except EmptyLineError:
+        raise EmptyLineError("nothing was typed", "begin again") from None
     finally:
         os.close(tty)
+
+
+@contextmanager
+def _without_echo(tty: int) -> Iterator[None]:
+    """Let the terminal show nothing for a while, and show again what is typed also if a signal ends us."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = termios.tcgetattr(tty)
+    silent = termios.tcgetattr(tty)
+    silent[3] &= ~termios.ECHO
+    handlers = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGQUIT)}
+    try:
+        termios.tcsetattr(tty, termios.TCSAFLUSH, silent)
+        yield
+    finally:
+        with suppress(termios.error, OSError):  # it may be gone
+            termios.tcsetattr(tty, termios.TCSAFLUSH, before)
+            os.write(tty, b"\n")
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _ask_by_agents(prompt: str) -> Secret:

@@ -71,7 +71,7 @@ def change(
     else:
         assert isinstance(slot.body, TPM2Body)
         with new_secret(pin_file, "PIN", "--pin-file") as pin, open_tpm(access.options.tcti) as tpm:
-            bound = TPM2Enrolment(tpm, pin, approvals=access.options.approvals()).like(slot.body)
+            bound = TPM2Enrolment(tpm, pin, approvals=access.options.approvals()).exactly_like(slot.body)
             volume = opened.volume.change(number, bound)
         opened.save(volume, revokes=True)
     say(f"slot {number} has a new secret")

@@ -21,7 +21,7 @@ from fusecrypt.keys.tpm import policy
 from fusecrypt.keys.tpm.errors import LastAttemptError, LockedOutError, WrongPINError
 from fusecrypt.keys.tpm.facts import lockout
 from fusecrypt.keys.tpm.policy import PCRPolicy, SignedPolicy
-from fusecrypt.keys.tpm.seal import Policy, binding, seal, unseal
+from fusecrypt.keys.tpm.seal import Policy, binding, check_values, seal, unseal
 from fusecrypt.keys.tpm.session import TPM
 from fusecrypt.native import Secret
 
@@ -53,6 +53,17 @@ class TPM2Enrolment:
             )
         pcrs = (body.pcr.bank, body.pcr.pcrs) if body.pcr else None
         return replace(self, pcrs=pcrs, signed=body.signed)
+
+    def exactly_like(self, body: TPM2Body) -> TPM2Enrolment:
+        """The same, but only if this is the TPM and the boot state that the slot is bound to: for a new PIN.
+
+        Raises OtherTPMError, PolicyChangedError.
+        """
+        self.tpm.call("tr_close", self.tpm.pinned(body.parent))
+        if body.pcr:
+            check_values(self.tpm, body.pcr)
+        # It may have been bound to unused PCRs on purpose: that is no question of a new PIN.
+        return replace(self.like(body), forced=True)
 
     def enrol(self, volume: bytes, volume_key: Secret) -> tuple[TPM2Body, Secret | None]:
         """Seal, unseal again and compare, and give the slot's body.

@@ -133,14 +133,16 @@ def meet(tpm: TPM, session: Any, policy: Policy) -> None:
     if policy.pin:
         tpm.call("policy_auth_value", session)
     if bytes(tpm.call("policy_get_digest", session)) != policy.digest:
-        raise PolicyChangedError(_reason(tpm, policy.pcr), _RECOVER)
+        if policy.pcr is not None:
+            check_values(tpm, policy.pcr)
+        raise PolicyChangedError("the slot's policy is not the one that its data was sealed with", _RECOVER)
 
 
-def _reason(tpm: TPM, pcr: PCRPolicy | None) -> str:
-    if pcr is None:
-        return "the slot's policy is not the one that its data was sealed with"
-    now = tpm.pcrs(pcr.bank, pcr.pcrs)
-    return f"the boot state changed ({pcr.bank}): {changed(pcr.values, now)}"
+def check_values(tpm: TPM, pcr: PCRPolicy) -> None:
+    """Whether PCRs are what they were; PolicyChangedError that names those that are not."""
+    words = changed(pcr.values, tpm.pcrs(pcr.bank, pcr.pcrs))
+    if words:
+        raise PolicyChangedError(f"the boot state changed ({pcr.bank}): {words}", _RECOVER)
 
 
 def _authorize(tpm: TPM, session: Any, signed: SignedPolicy, approvals: Sequence[Approval]) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import shlex
 import shutil
+import signal
 import subprocess
+import termios
 from collections.abc import Sequence
 from typing import Any
 
@@ -226,6 +231,32 @@ def test_secrets_are_asked_for_on_a_terminal(made: Bench) -> None:
     answers = [("recovery key: ", made.secrets["P"].decode()), ("new passphrase: ", "a"), ("again: ", "b")]
     status, said = talk(command, answers, **where)
     assert (status, "the two passphrases differ" in said) == (3, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT])
+def test_a_terminal_shows_again_what_is_typed(made: Bench, number: signal.Signals) -> None:
+    ours, theirs = pty.openpty()
+    command = [str(PROGRAM), "key", "test", "--keyslots", "F"]
+    with subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=made.directory,
+        env=made.environment,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    ) as process:
+        shown = b""
+        while b"recovery key: " not in shown:
+            shown += os.read(ours, 4096)
+        assert not termios.tcgetattr(theirs)[3] & termios.ECHO
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == (1 if number == signal.SIGINT else 128 + number)
+    assert termios.tcgetattr(theirs)[3] & termios.ECHO
+    assert b"Traceback" not in os.read(ours, 4096)
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_rotation_leaves_a_slot(made: Bench) -> None:

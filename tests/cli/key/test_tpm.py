@@ -229,6 +229,29 @@ def test_a_pin_is_changed(pinned: Bench, swtpm: SoftwareTPM) -> None:
     assert "slot 0 is no TPM slot" in bench.says("reseal", *UNLOCK, "--slot", "0", status=2)
 
 
+def test_a_new_pin_binds_a_slot_to_nothing_else(
+    pinned: Bench, swtpm: SoftwareTPM, make_tpm: Callable[[], SoftwareTPM]
+) -> None:
+    """That is what reseal is for: nobody looked at this state or machine."""
+    bench = pinned
+    bench.run("add", "tpm2", *UNLOCK, "--pin-file", "N", "--pcrs", "7", "--force", "--tcti", swtpm.tcti)
+    bench.secret("N2", b"another PIN")
+    words = ("change", "--slot", "2", *UNLOCK, "--pin-file", "N2", "--tcti")
+    bench.run(*words, swtpm.tcti)
+    assert result(bench, swtpm, 2, "--pin-file", "N2") == "opens"
+    extend(swtpm, 7)
+    said = bench.says(*words, swtpm.tcti)
+    assert "the boot state changed (sha256): PCR 7: expected" in said
+    assert "fusecrypt key reseal" in said
+    other = make_tpm()
+    other.start()
+    bench.run("add", "tpm2", "--keyslots", "F", "--unlock-passfile", "P", "--tcti", other.tcti)
+    before = bench.path("F").read_bytes()
+    said = bench.says(*words, other.tcti)
+    assert "the storage key at 0x81000001 differs" in said
+    assert bench.path("F").read_bytes() == before
+
+
 def test_rotation_takes_the_tpm_along(pinned: Bench, swtpm: SoftwareTPM) -> None:
     bench = pinned
     tcti = ("--tcti", swtpm.tcti)
