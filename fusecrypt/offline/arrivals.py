@@ -90,7 +90,8 @@ class Arrivals:
         self._most = min(_DESCRIPTORS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 16)
         self._bulk: Bulk | None = None
         if isinstance(source, TreeSource) and isinstance(target, PlainTarget) and source.by_header:
-            self._bulk = Bulk(source, target, restorer, max(1, self._most // 2), workers.carry_many)
+            directories = max(1, self._most // 2)
+            self._bulk = Bulk(source, target, restorer, directories, rules.overwrite, workers.carry_many)
         self._scale = max(1, workers.at_once // _FEW)
         self._left: list[_Leaving] = []
         """Directories that wait for the batch that is being collected."""
@@ -217,7 +218,7 @@ class Arrivals:
         try:
             if not_filled is not None:
                 self._fail(batch, not_filled)
-            for item, failure in self._bulk.commit(batch, self._rules.overwrite, error):
+            for item, failure in self._bulk.commit(batch, error):
                 if failure is None:
                     self._tally.objects += 1
                 else:

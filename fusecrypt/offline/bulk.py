@@ -52,6 +52,8 @@ class Batch:
     first: int = 0
     results: bytes = b""
     filled: Future[None] | None = None
+    named: list[OSError | None] | None = None
+    """What failed, for each copied file, when they were to get their names; None before."""
 
     @property
     def descriptors(self) -> int:
@@ -86,13 +88,16 @@ class Bulk:
         target: PlainTarget,
         restorer: Restorer,
         directories: int,
+        replace: bool,
         carry_many: CarryMany | None,
     ) -> None:
-        """``directories``: the most whose descriptors a batch may hold; with ``carry_many`` it needs none."""
+        """``directories``: the most whose descriptors a batch may hold; with ``carry_many`` it needs none.
+        ``replace``: what is in the way of a file is."""
         self._directories = directories if carry_many is None else _MOST_FILES
         self._source = source
         self._target = target
         self._restorer = restorer
+        self._replace = replace
         self._carry_many = carry_many
         self._batch = Batch()
 
@@ -137,7 +142,8 @@ class Bulk:
         return batch
 
     def fill(self, batch: Batch, going: Going) -> None:
-        """Copy the files. Raises OSError; and what ``carry_many`` raises."""
+        """Copy the files; those that workers copied are on the disk, and get their names too. Raises OSError,
+        and what ``carry_many`` raises."""
         if self._carry_many is None:
             self._fill_here(batch)
         else:
@@ -170,16 +176,20 @@ class Bulk:
                 if not st.error:
                     self._target.discard_number(batch.first + i)
         batch.results = bytes(results)
+        self._name(batch)
 
-    def commit(self, batch: Batch, replace: bool, error: OSError | None) -> list[tuple[Item, OSError | None]]:
-        """Give the copied files their names; what failed, for each. With an ``error`` none gets its name."""
+    def _name(self, batch: Batch) -> None:
         drafts = [(number, item.path) for number, item in batch.copied()]
-        failures: list[OSError | None] = []
-        if error is None:
-            failures = self._target.commit_many(drafts, replace)
-        else:
-            failures += [error] * len(drafts)
+        batch.named = self._target.commit_many(drafts, self._replace)
+
+    def commit(self, batch: Batch, error: OSError | None) -> list[tuple[Item, OSError | None]]:
+        """Give the copied files their names; what failed, for each. With an ``error`` none gets its name that
+        has none yet."""
+        if batch.named is None and error is None:
+            self._name(batch)
+        elif batch.named is None:
             self._discard_drafts(batch)
+        failures = batch.named or [error for _ in batch.copied()]
         return [(item, failure) for (_, item), failure in zip(batch.copied(), failures, strict=True)]
 
     def end(self, batch: Batch) -> None:

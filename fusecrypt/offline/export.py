@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from contextlib import closing, suppress
+from contextlib import closing, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO
 
 from fusecrypt.errors import UsageError
+from fusecrypt.native import stat_many
 from fusecrypt.offline.copyfile import Workers
 from fusecrypt.offline.items import Tally
 from fusecrypt.offline.plaintarget import PlainTarget
@@ -16,10 +17,12 @@ from fusecrypt.offline.space import Estimate
 from fusecrypt.offline.target import Target
 from fusecrypt.offline.tarstream import TarStream
 from fusecrypt.offline.transfer import Transfer
-from fusecrypt.offline.treesource import TreeSource
+from fusecrypt.offline.treesource import TreeSource, several_looks
 from fusecrypt.offline.walk import Source, Tell
 from fusecrypt.tree.tree import Tree
 
+_LOOKS = 16
+"""Threads that look at objects of a directory."""
 _DIRECTORY = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -41,8 +44,10 @@ def export_tree(
     is no room; OSError.
     """
     check_apart(tree.root_fd, destination)
-    with closing(PlainTarget(destination)) as target:
-        copy(TreeSource(tree), target, rules, tell, tally, check_room, workers)
+    # A cluster is there for trees that are far away.
+    looks = several_looks(_LOOKS) if workers and workers.carry_many else nullcontext(stat_many)
+    with closing(PlainTarget(destination)) as target, looks as look:
+        copy(TreeSource(tree, look), target, rules, tell, tally, check_room, workers)
 
 
 def export_tar(tree: Tree, out: BinaryIO, rules: Rules, tell: Tell, tally: Tally) -> None:

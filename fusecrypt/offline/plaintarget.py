@@ -15,7 +15,7 @@ from fusecrypt.copies import flush_all, flushes_together, rename_many
 from fusecrypt.errors import TreeError
 from fusecrypt.native import renameat2, stat_many
 from fusecrypt.offline.items import Item, name_of, parent_of
-from fusecrypt.offline.lower import DIRECTORY
+from fusecrypt.offline.lower import DIRECTORY, opened_directory
 from fusecrypt.offline.places import Places
 from fusecrypt.offline.restore import Lost, Restorer
 from fusecrypt.offline.target import WORK, Draft, lock_work
@@ -164,7 +164,7 @@ class PlainTarget:
 
     def commit(self, draft: Draft, path: bytes, replace: bool) -> None:
         try:
-            self._rename(draft.name, path, replace)
+            self._rename(draft.name, self._parent(path), name_of(path), replace)
         except BaseException:
             self.discard(draft)
             raise
@@ -184,7 +184,7 @@ class PlainTarget:
             follow_symlinks=False,
         )
         try:
-            self._rename(name, path, replace)
+            self._rename(name, self._parent(path), name_of(path), replace)
         except BaseException:
             os.unlink(name, dir_fd=self.work_fd)
             raise
@@ -202,26 +202,34 @@ class PlainTarget:
         return first
 
     def commit_many(self, drafts: Sequence[tuple[int, bytes]], replace: bool) -> list[OSError | None]:
-        """Give drafts that were made under numbers their paths; what could not have it is discarded."""
+        """Give drafts that were made under numbers their paths; what could not have it is discarded. May be
+        called in any thread."""
         errors: list[OSError | None] = []
         for parent, group in groupby(drafts, lambda draft: parent_of(draft[1])):
-            some = list(group)
+            some = [(number, name_of(path)) for number, path in group]
             try:
-                flags, fd = 0 if replace else _NOREPLACE, self._places.fd(parent)
-                names = [name_of(path) for _, path in some]
-                codes = rename_many(self.work_fd, [number for number, _ in some], fd, names, flags)
+                with opened_directory(self._root_fd, parent) as fd:
+                    errors += self._name_many(some, fd, replace)
             except OSError as error:
-                codes = [error.errno or errno.EIO] * len(some)
-            errors += [
-                self._commit_again(number, path, replace) if code else None
-                for (number, path), code in zip(some, codes, strict=True)
-            ]
+                for number, _ in some:
+                    self.discard_number(number)
+                errors += [error] * len(some)
         return errors
 
-    def _commit_again(self, number: int, path: bytes, replace: bool) -> OSError | None:
-        """As :meth:`commit`, with all that may be done about a failure."""
+    def _name_many(
+        self, drafts: Sequence[tuple[int, bytes]], parent: int, replace: bool
+    ) -> list[OSError | None]:
+        numbers, names = zip(*drafts, strict=True)
+        codes = rename_many(self.work_fd, numbers, parent, names, 0 if replace else _NOREPLACE)
+        return [
+            self._name_again(number, parent, name, replace) if code else None
+            for (number, name), code in zip(drafts, codes, strict=True)
+        ]
+
+    def _name_again(self, number: int, parent: int, name: bytes, replace: bool) -> OSError | None:
+        """With all that may be done about a failure."""
         try:
-            self._rename(b"%d" % number, path, replace)
+            self._rename(b"%d" % number, parent, name, replace)
         except OSError as error:
             self.discard_number(number)
             return error
@@ -230,17 +238,16 @@ class PlainTarget:
     def discard_number(self, number: int) -> None:
         os.unlink(b"%d" % number, dir_fd=self.work_fd)
 
-    def _rename(self, name: bytes, path: bytes, replace: bool) -> None:
-        parent = self._parent(path)
+    def _rename(self, draft: bytes, parent: int, name: bytes, replace: bool) -> None:
         try:
-            renameat2(self.work_fd, name, parent, name_of(path), 0 if replace else _NOREPLACE)
+            renameat2(self.work_fd, draft, parent, name, 0 if replace else _NOREPLACE)
         except OSError as error:
             if replace or error.errno not in (errno.EINVAL, errno.ENOSYS):
                 raise
             # This file system cannot do it in one step.
-            if self.find(path) is not None:
+            if stat_many(parent, [name], False)[0].error != errno.ENOENT:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-            os.rename(name, name_of(path), src_dir_fd=self.work_fd, dst_dir_fd=parent)
+            os.rename(draft, name, src_dir_fd=self.work_fd, dst_dir_fd=parent)
 
 
 def _close(draft: Draft) -> None:

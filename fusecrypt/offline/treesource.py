@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 from fusecrypt.lane import Lane
-from fusecrypt.native import PEEK_ERROR, stat_fd, stat_many
+from fusecrypt.native import PEEK_ERROR, Stat, stat_fd, stat_many
 from fusecrypt.offline.checkname import NameCheck
 from fusecrypt.offline.health import WELL, examine
 from fusecrypt.offline.items import Item, Problem, problem_of
@@ -23,13 +24,33 @@ from fusecrypt.tree.nodes import Node
 from fusecrypt.tree.tree import Tree, by_descriptor, lower_path
 
 _DAMAGED = 4
+_FEWEST = 16
+"""Objects that a thread looks at, or more."""
+
+Look = Callable[[int, list[bytes], bool], list[Stat]]
+
+
+@contextmanager
+def several_looks(threads: int) -> Iterator[Look]:
+    """As stat_many(), by so many threads: where the lower tree is far away each look waits for it."""
+    with ThreadPoolExecutor(threads) as pool:
+
+        def look(dir_fd: int, names: list[bytes], peek: bool) -> list[Stat]:
+            step = max(_FEWEST, -(-len(names) // threads))
+            parts = [names[start : start + step] for start in range(0, len(names), step)]
+            found = pool.map(lambda part: stat_many(dir_fd, part, peek), parts)
+            return [st for each in found for st in each]
+
+        yield look
 
 
 class TreeSource:
     """What a tree shows. Nothing below is changed."""
 
-    def __init__(self, tree: Tree) -> None:
+    def __init__(self, tree: Tree, look: Look = stat_many) -> None:
+        """``look`` does what stat_many() does."""
         self._tree = tree
+        self._look = look
         self._names = NameCheck(tree.policy, True)
         self.lane = Lane.for_forms()
         self.forms = Forms(self.lane, tree.policy)
@@ -69,7 +90,7 @@ class TreeSource:
         # All that needs the descriptor is done before anything is yielded: it does not hold for long.
         dir_fd = tree.directories.fd(parent)
         found: list[Item | Problem] = []
-        for lower, st in zip(lowers, stat_many(dir_fd, lowers, True), strict=True):
+        for lower, st in zip(lowers, self._look(dir_fd, lowers, True), strict=True):
             name = decode(lower)
             if name is None:
                 found += self._hidden(above, lower)
