@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from distributed import Security
+from distributed import Client, Security
 
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.token import FNEK_SALT
 from fusecrypt.offline.cluster import PIECE
 from fusecrypt.offline.target import WORK
 from fusecrypt.offline.worker import check_address
+from fusecrypt.storage.filesystem import EcryptfsFileSystem
 from fusecrypt.tree.policy import NamePolicy
 from tests.manifest import Entry, diff, manifest
 from tests.mount.support import PROGRAM, run
+from tests.storage.support import to_zip
 from tests.tree.support import User, lower_name, opened, policy, token
 
 PASSPHRASE = b"what nobody else would say"
@@ -290,6 +292,29 @@ def test_what_is_refused(small: Path, cluster: Cluster, tmp_path: Path) -> None:
     run(*command(small, out, cluster, *by_command, "--include", "some1"))
     shutil.rmtree(out)
     assert not out.exists()
+
+
+def test_a_tree_that_lies_elsewhere_is_restored_by_the_cluster_s_own_means(
+    small: Path, cluster: Cluster, tmp_path: Path
+) -> None:
+    """As docs/scale.md has it, from an archive."""
+    to_zip(small, tmp_path / "tree.zip")
+    tree = EcryptfsFileSystem(f"zip://tree::file://{tmp_path}/tree.zip", passfile=f"{tmp_path}/pass")
+    restored = tmp_path / "restored"
+
+    def restore(path: str) -> None:
+        copy = restored / path
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        tree.get_file(path, f"{copy}.part")
+        Path(f"{copy}.part").replace(copy)
+
+    client: Any = Client(cluster.address, set_as_default=False)  # type: ignore[no-untyped-call]
+    with client:
+        client.gather(client.map(restore, tree.find("")))
+        assert searched(cluster.scheduler.pid, [PASSPHRASE, *KEYS]) == []
+    assert sorted(os.listdir(restored)) == ["some0", "some1"]
+    for number in range(2):
+        assert (restored / f"some{number}").read_bytes() == random.Random(number).randbytes(4_000_000)
 
 
 @pytest.mark.full

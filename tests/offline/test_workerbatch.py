@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -176,10 +177,10 @@ def test_a_batch_that_cannot_be_copied_is_told(
     tree: Tree, here: Worker, tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(batch: Batch) -> None:
-        if len(here.results) == 30:
-            here.results.append(0)
+        if next(calls) == 1:
             raise error
 
+    calls = count()
     here.before = fails
     monkeypatch.setattr(bulk, "_MOST_FILES", 30)
     told = here.export(tree, tmp_path / "out", keep_going=True)
@@ -188,6 +189,22 @@ def test_a_batch_that_cannot_be_copied_is_told(
     assert not (tmp_path / "out" / os.fsdecode(WORK)).exists()
     here.export(tree, tmp_path / "out")
     assert manifest(tmp_path / "out") == plain(tree, tmp_path)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_is_in_the_way_stays_unless_told(
+    tree: Tree, here: Worker, tmp_path: Path, overwrite: bool
+) -> None:
+    """It came after the copy had looked."""
+
+    def comes(_: Batch) -> None:
+        (tmp_path / "out/d1/3").write_text("theirs")
+
+    here.before = comes
+    told = here.export(tree, tmp_path / "out", keep_going=True, overwrite=overwrite)
+    assert list(told_of(told)) == ([] if overwrite else ["d1/3"])
+    assert ((tmp_path / "out/d1/3").read_bytes() == b"theirs") == (not overwrite)
+    assert not (tmp_path / "out" / os.fsdecode(WORK)).exists()
 
 
 def test_a_worker_that_was_given_up_is_no_failure(
