@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from distributed import get_worker
 
-from fusecrypt.errors import FormatError, FusecryptError, NotEcryptfsError, UsageError
+from fusecrypt.errors import FormatError, FusecryptError, NotEcryptfsError, TreeError, UsageError
 from fusecrypt.lane import Lane
 from fusecrypt.native import open_quietly
 from fusecrypt.offline.lower import FILE
@@ -189,7 +189,7 @@ def _find(job: Job) -> Policy:
 
 
 def carry_piece(job: Job, piece: Piece) -> Outcome:
-    """Copy a piece, to the disk. To do so again does no harm. Raises as :func:`prepare`."""
+    """Copy a piece, to the disk. To do so again does no harm. Raises TreeError, and as :func:`prepare`."""
     kept = keys_of(job)
     try:
         source = _open(piece, kept.policy)
@@ -201,6 +201,16 @@ def carry_piece(job: Job, piece: Piece) -> Outcome:
         return Outcome(0, error.errno or errno.EIO)
     finally:
         source.close()
+
+
+def open_copy(path: bytes, flags: int) -> int:
+    """Open a part of the copy. Raises TreeError."""
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        text = f"a worker cannot open {os.fsdecode(path)}: {error.strerror}"
+        hint = "mount DEST under the same path on every worker, and run workers as the user who copies"
+        raise TreeError(text, hint) from None
 
 
 def open_file_at(lower: bytes, policy: Policy, dir_fd: int | None = None) -> OpenFile:
@@ -223,8 +233,8 @@ def _open(piece: Piece, policy: Policy) -> EncryptedFile:
 
 
 def _copy(source: EncryptedFile, piece: Piece) -> Outcome:
-    """Raises OSError for the draft alone."""
-    target = RawFile(os.open(piece.draft, os.O_WRONLY | FILE), True)
+    """Raises OSError for the draft alone, and TreeError."""
+    target = RawFile(open_copy(piece.draft, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY), True)
     buffer = memoryview(bytearray(min(PIECE, piece.end - piece.start)))
     try:
         for at in range(piece.start, piece.end, PIECE):

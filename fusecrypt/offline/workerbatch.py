@@ -17,7 +17,7 @@ from fusecrypt.copies import COPY_ASIDE, copy_many, flush_all, flushes_together
 from fusecrypt.native import open_quietly
 from fusecrypt.offline.copyfile import Carried, Part
 from fusecrypt.offline.lower import opened_directory
-from fusecrypt.offline.worker import DIRECTORY, Job, Kept, has_ended, keys_of
+from fusecrypt.offline.worker import DIRECTORY, Job, Kept, has_ended, keys_of, open_copy
 
 _AT_ONCE = 64
 """Files, and directories that are open for them, between two looks whether the copy has ended."""
@@ -31,10 +31,13 @@ class Batch(NamedTuple):
 
 
 def carry_batch(job: Job, batch: Batch) -> Carried:
-    """Copy the files, to the disk. To do so again does no harm. Raises as worker.prepare()."""
+    """Copy the files, to the disk. To do so again does no harm. Raises TreeError, and as worker.prepare()."""
     kept = keys_of(job)
     try:
-        with _opened(job.lower) as root_fd, _opened(batch.work) as work_fd:
+        with (
+            _closing(open_quietly(job.lower, DIRECTORY)) as root_fd,
+            _closing(open_copy(batch.work, DIRECTORY)) as work_fd,
+        ):
             attempt = _Attempt(kept, work_fd)
             try:
                 for fds, lowers in _some(batch.parts, root_fd):
@@ -101,9 +104,7 @@ def _some(parts: Sequence[Part], root_fd: int) -> Iterator[tuple[list[int], list
 
 
 @contextmanager
-def _opened(path: str | bytes) -> Iterator[int]:
-    """A directory. Raises OSError."""
-    fd = open_quietly(path, DIRECTORY)
+def _closing(fd: int) -> Iterator[int]:
     try:
         yield fd
     finally:

@@ -22,9 +22,10 @@ from fusecrypt.offline.copyfile import Carried, Going, Part, Workers, copy_conte
 from fusecrypt.offline.export import export_tree
 from fusecrypt.offline.items import Problem, Tally
 from fusecrypt.offline.target import WORK
-from fusecrypt.offline.worker import Job
+from fusecrypt.offline.worker import Job, Piece, carry_piece, digest
 from fusecrypt.offline.workerbatch import Batch, carry_batch
 from fusecrypt.storage.keysource import key_options
+from fusecrypt.tree.headers import find_header
 from fusecrypt.tree.resolve import Options
 from fusecrypt.tree.tree import Tree
 from tests import golden
@@ -189,6 +190,16 @@ def test_a_batch_that_cannot_be_copied_is_told(
     assert not (tmp_path / "out" / os.fsdecode(WORK)).exists()
     here.export(tree, tmp_path / "out")
     assert manifest(tmp_path / "out") == plain(tree, tmp_path)
+
+
+def test_a_worker_without_the_copy_says_so(tree: Tree, here: Worker, tmp_path: Path) -> None:
+    lower = os.fsencode(tmp_path / "lower" / lower_name(tree, "d1/3"))
+    with pytest.raises(TreeError, match="a worker cannot open /nowhere: No such"):
+        carry_batch(here.job, Batch(b"/nowhere", [(b"", [b"file"])]))
+    found = find_header(fd := os.open(lower, os.O_RDONLY))
+    os.close(fd)
+    with pytest.raises(TreeError, match="a worker cannot open /nowhere/1: No such"):
+        carry_piece(here.job, Piece(lower, b"/nowhere/1", digest(found), 0, 3000))
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
