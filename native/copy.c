@@ -17,6 +17,8 @@
 #define REGION ((size_t)8192)     /* octets of a header in front of its data, in every known form */
 #define PIECE ((size_t)256 << 10) /* octets of contents that are copied at a time */
 #define HEADER_ATTRIBUTE "user.ecryptfs"
+#define NFS4_ACL "system.nfs4_acl"
+#define LONGEST_ACL 512
 #define XFS_MAGIC 0x58465342
 #define NAME 24 /* octets of the number that is a temporary name */
 
@@ -58,15 +60,31 @@ write_all(int fd, const uint8_t *from, size_t n, uint64_t at)
     return 0;
 }
 
-/* Whether a lower file has no attributes but a header of eCryptfs, which no copy gets. */
+/* Whether no copy gets an attribute: a header of eCryptfs, or an ACL that the mode says too. */
+static int
+stays(int fd, const char *name)
+{
+    uint8_t acl[LONGEST_ACL];
+    if (strcmp(name, HEADER_ATTRIBUTE) == 0)
+        return 1;
+    if (strcmp(name, NFS4_ACL) != 0)
+        return 0;
+    ssize_t n = fgetxattr(fd, name, acl, sizeof acl);
+    return n >= 0 && fc_nfs4_acl_is_mode(acl, (size_t)n);
+}
+
+/* Whether a lower file has no attributes but such. */
 static int
 has_no_attributes(int fd)
 {
-    char names[sizeof HEADER_ATTRIBUTE];
+    char names[sizeof HEADER_ATTRIBUTE + sizeof NFS4_ACL];
     ssize_t n = flistxattr(fd, names, sizeof names);
     if (n < 0)
         return errno == EOPNOTSUPP;
-    return n == 0 || (n == sizeof names && memcmp(names, HEADER_ATTRIBUTE, sizeof names) == 0);
+    for (const char *name = names; name < names + n; name += strlen(name) + 1)
+        if (!stays(fd, name))
+            return 0;
+    return 1;
 }
 
 /* Whether this is a file of which nothing but contents, owner, mode and times is to be copied. */

@@ -340,6 +340,12 @@ uint64_t fc_lane_handle(const fc_lane *, uint64_t handle, int *by_root);
 /* The descriptor behind a directory handle of the lane's own, or -EBADF. */
 int fc_lane_listing_fd(const fc_lane *, uint64_t handle);
 
+/* ---- acl.c -------------------------------------------------------------------------------------- */
+
+/* Whether an NFSv4 ACL (the attribute system.nfs4_acl) is about nobody but owner, group and all, as a mode
+ * is. */
+int fc_nfs4_acl_is_mode(const uint8_t *acl, size_t n);
+
 /* ---- copy.c: plain files of a tree, copied decrypted by the dozen -------------------------------- */
 
 enum {

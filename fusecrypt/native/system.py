@@ -76,6 +76,12 @@ def open_quietly(path: str | bytes | os.PathLike[str], flags: int, dir_fd: int |
         return os.open(path, flags, dir_fd=dir_fd)
 
 
+def acl_is_mode(acl: bytes) -> bool:
+    """Whether an NFSv4 ACL (the attribute system.nfs4_acl) is about nobody but owner, group and all: a mode
+    says it too then."""
+    return bool(lib.fc_nfs4_acl_is_mode(acl, len(acl)))
+
+
 def renameat2(olddirfd: int, old: bytes, newdirfd: int, new: bytes, flags: int) -> None:
     """renameat2(2) with RENAME_NOREPLACE (1) or RENAME_EXCHANGE (2). Raises OSError."""
     check(lib.fc_renameat2(olddirfd, old, newdirfd, new, flags))

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from fusecrypt.native import utimens
+from fusecrypt.native import acl_is_mode, utimens
 from fusecrypt.offline.items import Item
 from fusecrypt.ondisk.header import XATTR_NAME
 from fusecrypt.tree.tree import by_descriptor
 
 _METADATA = XATTR_NAME.encode()
+_NFS4_ACL = b"system.nfs4_acl"
 CAPABILITY = b"security.capability"
 _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
 _PRIVILEGED = (b"security.", b"trusted.")
@@ -33,14 +34,16 @@ class Lost(NamedTuple):
 
 
 def read_xattrs(where: int | str) -> list[tuple[bytes, bytes]]:
-    """Attributes of an open file or of what a path leads to, without a header of eCryptfs. Raises OSError."""
+    """Attributes of an open file or of what a path leads to, without a header of eCryptfs, and without the
+    ACL that NFS shows of everything where the mode says it too. Raises OSError."""
     try:
         names = os.listxattr(where)
     except OSError as error:
         if error.errno == errno.EOPNOTSUPP:
             return []
         raise
-    return [(name, os.getxattr(where, name)) for name in map(os.fsencode, names) if name != _METADATA]
+    found = [(name, os.getxattr(where, name)) for name in map(os.fsencode, names) if name != _METADATA]
+    return [(name, value) for name, value in found if name != _NFS4_ACL or not acl_is_mode(value)]
 
 
 class Restorer:

@@ -44,6 +44,7 @@ void check_names(void);
 void check_extents(void);
 void check_files(void);
 void check_system(void);
+void check_acls(void);
 void check_lane(void);
 void check_lane_names(void);
 void check_lane_directories(void);

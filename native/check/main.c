@@ -35,6 +35,7 @@ main(int argc, char **argv)
     }
     check_memory();
     check_system();
+    check_acls();
     check_names();
     the_lane();
     rig_careful = 1;
