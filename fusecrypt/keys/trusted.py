@@ -25,6 +25,7 @@ SEALED = bytes.fromhex("6781050a0105")  # 2.23.133.10.1.5
 IMPORTABLE = bytes.fromhex("6781050a0104")  # 2.23.133.10.1.4
 PEM_LABEL = "TSS2 PRIVATE KEY"
 
+_TPM_1_2 = bytes.fromhex("01010000")  # the version that TPM_STORED_DATA begins with
 _KEYEDHASH = 0x0008
 _NULL_SCHEME = 0x0010
 _NODA = 0x400
@@ -120,6 +121,8 @@ class TPMKey:
     @classmethod
     def parse_raw(cls, data: bytes) -> TPMKey:
         """Take the form before Linux 5.13 apart: TPM2B_PRIVATE, then TPM2B_PUBLIC."""
+        if data[:4] == _TPM_1_2:
+            raise KeyFileError("this trusted key is of a TPM 1.2", "only the kernel of that machine opens it")
         split = 2 + int.from_bytes(data[:2], "big")
         key = cls(data[split:], data[:split], None)
         key._check()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -13,11 +13,13 @@ from fusecrypt.cli.key.trees import beside, each_alone, name_unproven, resolved,
 from fusecrypt.cli.source_options import source_options
 from fusecrypt.cli.terminal import say
 from fusecrypt.errors import SecretError, UsageError
+from fusecrypt.keys.token import AuthToken
 from fusecrypt.keys.volume import REPLACE_FILE
 from fusecrypt.sources.gather import gather
 from fusecrypt.sources.given import SlotOptions, Sources
 from fusecrypt.sources.options import MountOptions
 from fusecrypt.sources.request import Request
+from fusecrypt.tree.resolve import Candidates
 
 
 @click.command("import", short_help="Take further keys of the tree into the file.")
@@ -52,6 +54,7 @@ def import_(
             raise SecretError(
                 "keys of a key-slot file that was tampered with are not taken over", REPLACE_FILE
             )
+        _check_same(held, gathered.candidates)
         _, keys = resolved(walk, [*each_alone(held.values()), *gathered.candidates])
     name_unproven([(token, uses) for token, uses in keys if token.signature not in held])
     volume = opened.volume
@@ -63,3 +66,14 @@ def import_(
         say("the file holds these keys already")
     else:
         opened.save(volume, revokes=False)
+
+
+def _check_same(held: Mapping[bytes, AuthToken], candidates: Iterable[Candidates]) -> None:
+    """Raise SecretError for another key under the signature of one that the file holds."""
+    for token in (token for candidate in candidates for token in candidate.tokens):
+        known = held.get(token.signature)
+        if known is not None and known.key != token.key:
+            raise SecretError(
+                f"the file holds another key as {token.sig}",
+                "one of the two is wrong: read a file with each; fusecrypt key create makes a new file",
+            )

@@ -222,6 +222,11 @@ def test_keys_of_the_kernels_type_encrypted(bench: Bench) -> None:
     said = bench.run(*words).stderr.decode()
     assert f"proves that this key is {tree.keys[0].signature}" in said
     assert said.count("proves") == 1  # names prove theirs
+    # Another key under that signature is not passed over as if the file held it.
+    bench.path("other").write_bytes(bytes(64))
+    unlock = ("--keyslots", "F", "--unlock-passfile", "R")
+    raw = f"{tree.keys[0].signature}=other"
+    assert "holds another key as" in bench.says("import", lower, *unlock, "--raw-key", raw)
     assert tree.fnek is not None
     assert uses(bench) == {tree.keys[0].signature: ["content"], tree.fnek.signature: ["names"]}
 

@@ -106,6 +106,11 @@ def test_damaged_blobs_are_refused(data: bytes) -> None:
         TPMKey.parse_text(data)
 
 
+def test_a_key_of_a_tpm_1_2_is_told() -> None:
+    with pytest.raises(KeyFileError, match=r"TPM 1\.2"):
+        TPMKey.parse_text(b"01010000" + b"00" * 300)
+
+
 @settings(deadline=None)  # a busy machine is no failure
 @given(st.integers(0, len(BLOB) - 1), st.integers(0, 255))
 def test_a_changed_octet_is_refused_or_changes_the_key(position: int, octet: int) -> None:
