@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,10 @@ class Home:
     independent: bool
     whole_home: bool
     salt: bytes
+
+    def belongs(self, shown: Iterable[bytes]) -> bool:
+        """Whether a tree with keys of these signatures is the layout's: all of a home lies beside that."""
+        return self.here or not set(shown).isdisjoint(self.signatures)
 
 
 def recognise(lower: Path) -> Home | None:

@@ -169,7 +169,7 @@ def _found_by_itself(lower: Path, offer: Offer) -> bool:
         return offer.path in locate.candidates(lower, offer.signatures)
     with suppress(OSError, KeyFileError):
         home = homes.recognise(lower)
-        return home is not None and home.wrapped == offer.path
+        return home is not None and home.wrapped == offer.path and home.belongs(offer.signatures)
     return False
 
 

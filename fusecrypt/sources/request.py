@@ -65,14 +65,11 @@ class Request:
 
     @functools.cached_property
     def home(self) -> homes.Home | None:
-        """The layout of ecryptfs-utils that the tree belongs to. What is damaged in it is said.
-
-        Any directory of a home lies beside its layout: it belongs to that if the tree's keys are the same.
-        """
+        """The layout of ecryptfs-utils that the tree belongs to. What is damaged in it is said."""
         lower = self.lower
         home = unless_unreadable(lambda: homes.recognise(lower)) if lower else None
         shown = self.survey.content_signatures | self.survey.name_signatures
-        if home is None or not (home.here or shown.intersection(home.signatures)):
+        if home is None or not home.belongs(shown):
             return None
         if home.damage:
             say(home.damage)

@@ -86,6 +86,18 @@ def test_a_wrapped_passphrase_elsewhere(tmp_path: Path) -> None:
     assert mount_words(lower, each.used) == ["--wrapped-passphrase", f"{tmp_path}/wrapped-passphrase.saved"]
 
 
+def test_a_wrapped_passphrase_beside_a_tree_of_another_name(tmp_path: Path) -> None:
+    """A mount takes it for the tree's where the signature file says so."""
+    lower = alice(tmp_path)
+    copy = lower.rename(lower.with_name("copy"))
+    (each,) = tried(tmp_path, LOGIN)
+    assert mount_words(copy, each.used) == []
+    config = lower.parent / ".ecryptfs"
+    (config / "Private.sig").unlink()
+    (each,) = tried(tmp_path, LOGIN)
+    assert mount_words(copy, each.used) == ["--wrapped-passphrase", f"{config}/wrapped-passphrase"]
+
+
 def test_a_share_opens_with_its_exported_key_alone(tmp_path: Path) -> None:
     lower = nas_share(tmp_path)
     (each,) = tried(tmp_path)

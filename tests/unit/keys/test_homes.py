@@ -80,7 +80,8 @@ def test_other_directories_are_no_homes(tmp_path: Path) -> None:
     _make(tmp_path / ".ecryptfs", tmp_path / "vault", Private__sig=f"{SIG}\n")
     beside = recognise(tmp_path / "vault")
     assert beside is not None
-    assert not beside.here
+    assert not beside.belongs([bytes(8)])
+    assert beside.belongs([bytes(8), bytes.fromhex(SIG)])
 
 
 def test_a_layout_without_signatures(tmp_path: Path) -> None:
