@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from fusecrypt.keys.errors import KeyFileError, KeyringError
 from fusecrypt.keys.keyring import add_token, find_token, remove_token
 from fusecrypt.keys.payload import SIZE, decode_payload, encode_payload
 from fusecrypt.keys.token import AuthToken
+from fusecrypt.native import Secret
 from tests.unit.keys.secrets import octets, secret
 
 
@@ -134,3 +136,31 @@ def test_encrypted_keys_open_with_their_master_from_the_keyring(token: AuthToken
     finally:
         keyctl.unlink(serial, keyctl.USER)
         remove_token(sig)
+
+
+def test_a_trusted_master_on_the_keyring_is_unsealed(
+    token: AuthToken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few kernels have the type, so a dictionary stands for the keyrings."""
+    sig, master = bytes.fromhex("1122334455667788"), secret(bytes(range(32)))
+    blob = EncryptedBlob.seal(token.key, master, "trusted:kmk")
+    keys = {("encrypted", sig.hex()): blob.text().encode(), ("trusted", "kmk"): b"3081e9"}
+    serials = list(keys)
+
+    def request_key(kind: str, description: str) -> int:
+        if (kind, description) not in keys:
+            raise OSError(errno.ENOKEY, "Required key not available")
+        return serials.index((kind, description))
+
+    monkeypatch.setattr(keyctl, "request_key", request_key)
+    monkeypatch.setattr(keyctl, "read", lambda serial: secret(keys[serials[serial]]))
+
+    def unseal(text: bytes) -> Secret:
+        assert text == b"3081e9"
+        return secret(octets(master))
+
+    found = find_token(sig, unseal)
+    assert found.key == token.key
+    assert (found.signature, found.salt) == (sig, bytes(8))
+    with pytest.raises(KeyNotFoundError, match="sealed by the TPM"):
+        find_token(sig)
