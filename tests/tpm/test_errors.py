@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fusecrypt.errors import UnsupportedSystemError
+from fusecrypt.keys.errors import KeyFileError
 from fusecrypt.keys.slotfile import CONTENT
 from fusecrypt.keys.slots.recovery import RecoveryEnrolment
 from fusecrypt.keys.slots.tpm2 import TPM2Body
@@ -194,12 +195,23 @@ def test_after_a_broken_answer_the_tpm_is_asked_no_more(recorder: Recorder) -> N
         assert "slot 2: the TPM is not asked any more" in second
 
 
-def test_garbage_is_noticed(recorder: Recorder) -> None:
+@pytest.mark.parametrize("command", [0, READ_PUBLIC, LOAD, UNSEAL])
+@pytest.mark.parametrize("head", [0, 10])
+def test_garbage_is_noticed(recorder: Recorder, command: int, head: int) -> None:
+    """Zeros for an answer, or for all but its head, which says that all went well."""
     with TPM(recorder) as tpm:
         volume = VOLUME.add(TPM2Enrolment(tpm))
-        recorder.tamper = lambda _, answer: bytes(len(answer))
+
+        def spoil(sent: bytes, answer: bytes) -> bytes:
+            if command and int.from_bytes(sent[6:10], "big") != command:
+                return answer
+            return answer[:head] + bytes(len(answer) - head)
+
+        recorder.tamper = spoil
         with pytest.raises(TPMError):
             Volume.open(volume.file, 1, TPM2Enrolment(tpm))
+        with pytest.raises((TPMError, KeyFileError)):
+            VOLUME.add(TPM2Enrolment(tpm))
 
 
 @pytest.mark.parametrize("code", [0x922, 0x908, 0x90A, 0x920, 0x923, 0x909])

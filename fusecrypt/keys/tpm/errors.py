@@ -11,6 +11,7 @@ from typing import NamedTuple
 from fusecrypt.errors import FusecryptError, UnsupportedSystemError
 
 RESOURCE_MANAGER = 0x000B
+_MARSHALLING = 0x0009  # the library's layer that finds what an answer holds to be no such structure
 BUSY = frozenset({0x922, 0x908, 0x90A, 0x920, 0x923, 0x909})
 """Codes that pass: the TPM is busy, testing itself, or wants the command again."""
 
@@ -164,6 +165,8 @@ def explain(code: int, command: str) -> TPMError:
         row = _OWNER
     elif base(code) in (0x08E, NO_DICTIONARY_ATTACK) and code not in ROWS and command in ("load", "import_"):
         row = _PARENT
+    elif code >> 16 == _MARSHALLING:
+        row = _BROKEN
     elif command == "load_external" and base(code) & 0x80:
         row = _SIGNER
     elif code in ROWS or base(code) in ROWS:

@@ -60,7 +60,8 @@ def seal(
             password = lib.ESYS_TR.PASSWORD
             made = tpm.call("create", handle, sensitive, public, session1=password, session2=session)
     private, public, *_ = made
-    return TPMKey(public.marshal(), private.marshal(), parent.handle, empty_auth=None if auth else True)
+    empty = None if auth else True
+    return TPMKey(tpm.octets(public), tpm.octets(private), parent.handle, empty_auth=empty)
 
 
 def seal_for(

@@ -84,6 +84,13 @@ class TPM(Library):
             wait *= 2
         raise AssertionError("the loop returns or raises")
 
+    def octets(self, structure: Any) -> bytes:
+        """A structure of an answer as the octets that stand for it; BrokenAnswerError if it is none."""
+        try:
+            return bytes(structure.marshal())
+        except self.lib.TSS2_Exception as error:
+            raise explain(plain(int(error.rc)), "marshal") from error
+
     @contextmanager
     def flushed(self, handle: Any) -> Iterator[Any]:
         """Flush an object or session afterwards; a failure of that never hides the first error."""
@@ -130,7 +137,7 @@ class TPM(Library):
         key = self.call("tr_from_tpmpublic", handle)
         public, name, _ = self.call("read_public", key)
         self.call("tr_close", key)
-        return Parent(handle, bytes(name), public.marshal())
+        return Parent(handle, bytes(name), self.octets(public))
 
     def storage_key(self) -> Parent:
         """The storage root key; it is made and kept if there is none. For enrolment only."""
