@@ -47,6 +47,7 @@ from tests.unit.keys.secrets import secret
 VOLUME = Volume.create([(AuthToken.from_passphrase(secret("test")), (CONTENT,))]).add(RecoveryEnrolment())
 PIN = secret("1234")
 UNSEAL, LOAD, CREATE_PRIMARY, POLICY_PCR, READ_PUBLIC = 0x15E, 0x157, 0x131, 0x17F, 0x173
+GET_CAPABILITY = 0x17A
 
 
 @pytest.fixture
@@ -212,6 +213,18 @@ def test_garbage_is_noticed(recorder: Recorder, command: int, head: int) -> None
             Volume.open(volume.file, 1, TPM2Enrolment(tpm))
         with pytest.raises((TPMError, KeyFileError)):
             VOLUME.add(TPM2Enrolment(tpm))
+
+
+def test_figures_that_are_not_told(recorder: Recorder) -> None:
+    with TPM(recorder) as tpm:
+        volume = VOLUME.add(TPM2Enrolment(tpm, PIN))
+        recorder.tamper = lambda sent, answer: (
+            answer[:10] + bytes(len(answer) - 10)
+            if int.from_bytes(sent[6:10], "big") == GET_CAPABILITY
+            else answer
+        )
+        with pytest.raises(TPMError, match="does not tell how many attempts are left"):
+            Volume.open(volume.file, 1, TPM2Enrolment(tpm, PIN))
 
 
 @pytest.mark.parametrize("code", [0x922, 0x908, 0x90A, 0x920, 0x923, 0x909])

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from fusecrypt.keys.tpm.errors import OtherTPMError
+from fusecrypt.keys.tpm.errors import OtherTPMError, TPMError
 from fusecrypt.keys.tpm.session import SRK, TPM
 from fusecrypt.native import Secret
 
@@ -45,9 +45,11 @@ class Lockout:
 
 
 def lockout(tpm: TPM) -> Lockout:
-    """The TPM's lockout figures."""
-    values = tpm.properties(_FAILED, 4)
-    permanent = tpm.properties(_PERMANENT, 1)[_PERMANENT]
+    """The TPM's lockout figures. Raises TPMError, also for a TPM that does not tell them."""
+    values = tpm.properties(_FAILED, 4) | tpm.properties(_PERMANENT, 1)
+    if not {_FAILED, _ALLOWED, _PER_TRY, _RECOVERY, _PERMANENT} <= set(values):
+        raise TPMError("the TPM does not tell how many attempts are left", "use another slot")
+    permanent = values[_PERMANENT]
     return Lockout(
         values[_FAILED],
         values[_ALLOWED],
