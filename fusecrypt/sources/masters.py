@@ -153,7 +153,10 @@ def _assign(keys: Sequence[tuple[str, Secret]], wanted: Sequence[bytes]) -> list
         return [AuthToken(wanted[0], keys[0][1], ENCRYPTED_KEY_SALT)]
     names = ", ".join(name for name, _ in keys)
     if not wanted:
-        raise KeyNotFoundError(f"{names}: this tree has no use for the key", "check that it is of this tree")
+        raise KeyNotFoundError(
+            f"{names}: this tree has no use for the key",
+            "check that it is of this tree; for a new one write --encrypted-key SIG=FILE",
+        )
     raise UsageError(
         f"{names}: which is for which of {', '.join(sig.hex() for sig in wanted)}?",
         "write --encrypted-key SIG=FILE",

@@ -196,6 +196,19 @@ def test_keys_come_through_pipes(tmp_path: Path) -> None:
     assert any(entry["path"] in done.stdout for entry in tree.manifest())
 
 
+def test_a_new_tree_does_not_tell_its_key(tmp_path: Path) -> None:
+    tree, lower = golden.tree("enc-user"), tmp_path / "new"
+    lower.mkdir()
+    first, *_ = (Path(word) for word in encrypted_files(tree, tmp_path, named=False) if word[:2] != "--")
+    words: list[str | Path] = [*user_master(tree, tmp_path), "--encrypted-key"]
+    said = run("mount", *words, first, lower, tmp_path / "new", status=3).stderr
+    assert "for a new one write --encrypted-key SIG=FILE" in said
+    sig = tree.keys[0].signature
+    with mounted(lower, *map(str, words), f"{sig}={first}", passphrases=()) as mount:
+        (mount.path / "file").write_text("text")
+    assert f"key {sig}" in run("identify", lower).stdout
+
+
 def test_only_the_format_ecryptfs_is_of_use(tmp_path: Path) -> None:
     tree = golden.tree("enc-user")
     master = user_master(tree, tmp_path)
