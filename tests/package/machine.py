@@ -47,6 +47,8 @@ DefaultTimeoutStopSec=15min
 DefaultDeviceTimeoutSec=15min
 """
 """An emulated machine on a loaded one: nothing is given up because it is late."""
+_PATIENT_LOGIN = "s/^LOGIN_TIMEOUT.*/LOGIN_TIMEOUT 900/"
+"""The same for login(1), which has a minute for all of PAM."""
 _NOT_NEEDED = """
 apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer getty@tty1.service
 """.split()
@@ -146,6 +148,7 @@ class Machine:
         root.put("etc/hostname", "machine\n")
         root.put("etc/machine-id", f"{uuid.uuid4().hex}\n")
         (root.path / "var/log/journal").mkdir(exist_ok=True)
+        root.run("sed", "-i", _PATIENT_LOGIN, "/etc/login.defs")
         root.run("systemctl", "enable", "agent.service", "serial-getty@ttyS2.service")
         root.run("systemctl", "mask", *_NOT_NEEDED)
         options = ["-q", "-F", "-t", "ext4", "-E", "root_owner=0:0"]
