@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Iterator
 
-from fusecrypt.errors import FusecryptError
+from fusecrypt.errors import FormatError, FusecryptError
 from fusecrypt.keys.token import AuthToken
 from fusecrypt.native import FileKey
 from fusecrypt.ondisk.extents import EXTENT, round_up
+from fusecrypt.ondisk.packets import PassphrasePacket
 from fusecrypt.tree.headers import Found, find_header
-from fusecrypt.tree.place import LocalPlace
+from fusecrypt.tree.place import LocalEntry, LocalPlace
 from fusecrypt.tree.survey import DEEPEST
 
 _TELLING = 16
@@ -28,28 +30,43 @@ _LEAST = 16
 def opens_files(place: LocalPlace, token: AuthToken) -> bool | None:
     """Whether the files that name the token's signature open with its key; None if none of them can tell.
 
-    Where none has contents there is nothing that another key could not open. What cannot be read is passed
-    over.
+    Where none has contents there is nothing that another key could not open. What cannot be read, or is
+    beyond the files that are looked at, might have some.
     """
-    looked = silent = 0
+    silent = False
     told: list[bool] = []
+    for looked, fd in enumerate(_files(place), 1):
+        verdicts = [None] if fd is None else _verdicts(fd, token)
+        silent = silent or None in verdicts or looked == _FILES
+        told += [verdict for verdict in verdicts if verdict is not None]
+        if looked == _FILES or len(told) == _TELLING:
+            break
+    if told:
+        return 2 * sum(told) > len(told)
+    return None if silent else True
+
+
+def _files(place: LocalPlace) -> Iterator[int | None]:
+    """Descriptors of all regular files, to be closed; None for what cannot be opened, such as a directory."""
     queue: deque[tuple[bytes, ...]] = deque([()])
-    while queue and len(told) < _TELLING and looked < _FILES:
+    while queue:
         path = queue.popleft()
         try:
             with place.directory(path) as entries:
                 for entry in entries:
                     if entry.is_directory and len(path) < DEEPEST:
                         queue.append((*path, entry.name))
-                    elif entry.is_regular and len(told) < _TELLING:
-                        verdicts = _verdicts(entry.open(), token)
-                        looked, silent = looked + 1, silent + verdicts.count(None)
-                        told += [verdict for verdict in verdicts if verdict is not None]
+                    elif entry.is_regular:
+                        yield _opened(entry)
         except OSError:
-            continue
-    if told:
-        return 2 * sum(told) > len(told)
-    return None if silent else True
+            yield None
+
+
+def _opened(entry: LocalEntry) -> int | None:
+    try:
+        return entry.open()
+    except OSError:
+        return None
 
 
 def _verdicts(fd: int, token: AuthToken) -> list[bool | None]:
@@ -59,15 +76,19 @@ def _verdicts(fd: int, token: AuthToken) -> list[bool | None]:
         packets = [each for each in found.header.passphrase_packets if each.signature == token.signature]
         if not packets or found.header.size == 0:
             return []
-        if -found.header.size % EXTENT < _LEAST:
-            return [None]
-        cipher, wrapped = packets[-1].cipher, packets[-1].wrapped_fek
-        key = FileKey.unwrap(cipher.code, cipher.key_bytes, token.key, wrapped)
-        return [not any(filling(fd, found, key))]
-    except (OSError, FusecryptError):
+        return [None if -found.header.size % EXTENT < _LEAST else _is_filled(fd, found, packets[-1], token)]
+    except FormatError:  # no file of a tree
         return []
+    except (OSError, FusecryptError):
+        return [None]
     finally:
         os.close(fd)
+
+
+def _is_filled(fd: int, found: Found, packet: PassphrasePacket, token: AuthToken) -> bool:
+    cipher = packet.cipher
+    key = FileKey.unwrap(cipher.code, cipher.key_bytes, token.key, packet.wrapped_fek)
+    return not any(filling(fd, found, key))
 
 
 def filling(fd: int, found: Found, key: FileKey) -> bytearray:
