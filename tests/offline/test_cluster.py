@@ -310,7 +310,7 @@ def test_a_tree_that_lies_elsewhere_is_restored_by_the_cluster_s_own_means(
 
     client: Any = Client(cluster.address, set_as_default=False)  # type: ignore[no-untyped-call]
     with client:
-        client.gather(client.map(restore, tree.find("")))
+        client.gather(client.map(restore, tree.find(""), retries=3))
         assert searched(cluster.scheduler.pid, [PASSPHRASE, *KEYS]) == []
     assert sorted(os.listdir(restored)) == ["some0", "some1"]
     for number in range(2):
