@@ -31,7 +31,7 @@ def resolve_tree(lower: Path | None, walk: Walk, keys: KeyOptions) -> tuple[Reso
     if request.home and not request.survey.is_ecryptfs:
         tree_options = _as_at_login(tree_options, request.home.signatures)
     resolution = resolve(iter(walk), gathered.candidates, tree_options)
-    if gathered.unproven and not resolution.new:
+    if not resolution.new:
         resolution = replace(resolution, policy=_vouched(resolution.policy, gathered.unproven, walk))
     for remark in resolution.remarks:
         say(remark)
@@ -39,11 +39,12 @@ def resolve_tree(lower: Path | None, walk: Walk, keys: KeyOptions) -> tuple[Reso
 
 
 def _vouched(policy: Policy, doubtful: Collection[bytes], walk: Walk) -> Policy:
-    """The policy, read-only if it would write with a key that nothing in the tree proves, which is said."""
-    left = unproven([token for token in policy.tokens if token.signature in doubtful], walk)
+    """The policy, read-only if it would write with a key of these that nothing in the tree proves, which is
+    said. Raises KeyNotFoundError for any key that the tree disproves."""
+    left = [token.sig for token in unproven(policy.tokens, walk) if token.signature in doubtful]
     if not left or policy.read_only:
         return policy
-    sigs = ", ".join(token.sig for token in left)
+    sigs = ", ".join(left)
     say(f"nothing in the tree proves the key {sigs} of the key-slot file: nothing is written with it")
     return replace(policy, read_only=True)
 

@@ -1,7 +1,8 @@
-"""Keys that nothing but a key-slot file vouches for are held against the tree before it is written.
+"""Keys that are what somebody says they are, held against the tree before it is written.
 
-A key that derives its signature cannot be another one. Any other stands in the file beside a signature that
-somebody wrote there: whoever can write the file, and seal for this machine's TPM, could plant one of his own.
+A key that derives its signature cannot be another one. Any other was given with a signature, by hand, by a
+keyring or by a key-slot file, and may be mistaken; whoever can write such a file, and seal for this machine's
+TPM, could plant one of his own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Iterable
 
 from fusecrypt.errors import KeyNotFoundError
 from fusecrypt.keys.token import AuthToken
+from fusecrypt.native import signature
 from fusecrypt.tree.filling import opens_files
 from fusecrypt.tree.place import LocalPlace
 from fusecrypt.tree.proof import proven_cipher
@@ -17,14 +19,18 @@ from fusecrypt.tree.survey import Walk
 
 
 def unproven(tokens: Iterable[AuthToken], walk: Walk) -> list[AuthToken]:
-    """Those of the keys that names or files of the tree want, and that none of these prove.
+    """Those of the keys that names or files of the tree want, and that neither these nor themselves prove.
 
     Raises KeyNotFoundError for one that the files disprove; the names have been asked before.
     """
     survey = walk.first_findings()
     wanted = survey.content_signatures | survey.name_signatures
     each = {token.signature: token for token in tokens if token.signature in wanted}
-    return [token for token in each.values() if not _proven(token, walk)]
+    return [
+        token
+        for token in each.values()
+        if signature(token.key) != token.signature and not _proven(token, walk)
+    ]
 
 
 def _proven(token: AuthToken, walk: Walk) -> bool:
@@ -36,6 +42,7 @@ def _proven(token: AuthToken, walk: Walk) -> bool:
     if by_files is False:
         raise KeyNotFoundError(
             f"the key given as {token.sig} is not the one that this tree's files are encrypted with",
-            "the key-slot file may have been tampered with: restore it from a backup, or give the passphrase",
+            "check which key belongs to which signature; a key-slot file may have been tampered with: "
+            "restore it from a backup",
         )
     return by_names or by_files is True

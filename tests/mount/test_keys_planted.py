@@ -125,6 +125,9 @@ def test_files_that_cannot_tell(
         for token in (FILES, FNEK):
             (tmp_path / token.sig).write_bytes(octets(token.key))
             raw += ["--raw-key", f"{token.sig}={tmp_path / token.sig}"]
+        made = ("--keyslots", tmp_path / "made.keyslots", "--recovery-file", tmp_path / "recovery")
+        said = run("key", "create", lower, *raw, *made).stderr
+        assert f"nothing in the tree proves that this key is {FILES.sig}" in said
         with mounted(lower, *raw, passphrases=()) as mount:
             (mount.path / "file").write_text("text")
         with mounted(lower, *words, passphrases=()) as mount:

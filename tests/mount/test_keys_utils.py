@@ -256,6 +256,11 @@ def test_raw_keys(tokens: list[AuthToken], tmp_path: Path) -> None:
     assert "no given key opens the names" in run("mount", *words[:2], lower, mnt, status=3).stderr
     exchanged = [f"--raw-key={token.sig}={tmp_path / f'raw{1 - n}'}" for n, token in enumerate(tokens)]
     assert "another key of this tree" in run("mount", *exchanged, lower, mnt, status=3).stderr
+    other = file_of(tmp_path, "other", bytes(64))
+    mistaken = ["--raw-key", f"{tokens[0].sig}={other}", *words[2:]]
+    refusal = "not the one that this tree's files are encrypted with"
+    assert refusal in run("mount", *mistaken, lower, mnt, status=3).stderr
+    assert refusal in run("key", "create", lower, *mistaken, status=3).stderr
     short = file_of(tmp_path, "short", bytes(63))
     assert "63 octets" in run("mount", "--raw-key", short, lower, mnt, status=3).stderr
 

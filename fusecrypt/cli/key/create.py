@@ -164,7 +164,7 @@ def _keys(lower: Path, sources: Sources, slots: SlotOptions, from_keyring: str |
                 "keys of a key-slot file that was tampered with are not taken over", REPLACE_FILE
             )
         keys = resolved(walk, gathered.candidates)[1]
-    name_unproven(keys)
+        name_unproven(keys, walk)
     return keys
 
 

@@ -56,7 +56,7 @@ def import_(
             )
         _check_same(held, gathered.candidates)
         _, keys = resolved(walk, [*each_alone(held.values()), *gathered.candidates])
-    name_unproven([(token, uses) for token, uses in keys if token.signature not in held])
+        name_unproven([(token, uses) for token, uses in keys if token.signature not in held], walk)
     volume = opened.volume
     for token, uses in keys:
         if token.signature not in held:

@@ -12,7 +12,7 @@ from fusecrypt.errors import UsageError
 from fusecrypt.keys.locate import SUFFIX
 from fusecrypt.keys.slotfile import CONTENT, NAMES
 from fusecrypt.keys.token import AuthToken
-from fusecrypt.native import signature
+from fusecrypt.sources.vouching import unproven
 from fusecrypt.tree.policy import Policy
 from fusecrypt.tree.resolve import Candidates, Options, resolve
 from fusecrypt.tree.survey import Survey, Walk
@@ -56,11 +56,11 @@ def resolved(walk: Walk, candidates: Sequence[Candidates]) -> tuple[Policy, Keys
     return policy, list(_with_uses(candidates, content, names))
 
 
-def name_unproven(keys: Keys) -> None:
-    """Say which content keys are what they are said to be on trust alone: no header proves one."""
-    for token, uses in keys:
-        if uses == (CONTENT,) and signature(token.key) != token.signature:
-            say(f"nothing in the tree proves that this key is {token.sig}: read a file before you rely on it")
+def name_unproven(keys: Keys, walk: Walk) -> None:
+    """Say which keys are what they are said to be on trust alone. Raises KeyNotFoundError for one that the
+    tree disproves."""
+    for token in unproven([token for token, _ in keys], walk):
+        say(f"nothing in the tree proves that this key is {token.sig}: read a file before you rely on it")
 
 
 def each_alone(tokens: Iterable[AuthToken]) -> list[Candidates]:
