@@ -100,12 +100,14 @@ class SlotStore:
                 os.replace(self._temporary(self.path), self.path)
                 sync_directory(self.path.parent)
 
-    def holds(self, volume: Volume) -> bool:
-        """Whether this volume is what is on the disk now."""
+    def may_hold(self, volume: Volume) -> bool:
+        """Whether this volume may be what is on the disk now: also where that cannot be read."""
         try:
             return self.read() == volume.file
-        except (OSError, FusecryptError):
+        except FileNotFoundError:
             return False
+        except (OSError, FusecryptError):
+            return True
 
     @contextmanager
     def _tidied(self) -> Iterator[None]:

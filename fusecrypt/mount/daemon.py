@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from io import FileIO
 from typing import NamedTuple
 
 import pyfuse3
@@ -62,20 +63,23 @@ def main(arguments: list[str]) -> int:
         return 0
     config, root_fd, ready_fd = received
     _prepare_process(config)
+    ready = open(ready_fd, "wb", buffering=0)  # noqa: SIM115 - closed as soon as the mount answers
     try:
-        _serve(config, root_fd, ready_fd)
+        _serve(config, root_fd, ready)
     except (FusecryptError, OSError, RuntimeError, ExceptionGroup) as error:
         reason = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
-        if config.foreground or not _tell(ready_fd, reason):
+        if config.foreground or not _tell(ready, reason):
             log.error("%s", reason)
         return 1
     return 0
 
 
-def _tell(ready_fd: int, reason: Exception) -> bool:
+def _tell(ready: FileIO, reason: Exception) -> bool:
     """Answer that there is no mount; False if it had been answering, so that nobody waits any more."""
+    if ready.closed:  # its number may be that of a lower file by now
+        return False
     try:
-        os.write(ready_fd, failure(reason))
+        ready.write(failure(reason))
     except OSError:
         return False
     return True
@@ -113,7 +117,7 @@ def _worth_telling(record: logging.LogRecord) -> bool:
     return not (record.name.startswith("pyfuse3") and record.getMessage().endswith(in_vain))
 
 
-def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
+def _serve(config: MountConfig, root_fd: int, ready: FileIO) -> None:
     policy = config.policy
     use = lock.use_of(read_only=policy.read_only, shared=policy.shared)
     with suppress(OSError):  # where there are no such locks the command has said so
@@ -135,7 +139,7 @@ def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
     try:
         pyfuse3.init(operations, f"/dev/fd/{negotiation.session_fd}", set())
         operations.before_waiting = pump.hand_over
-        trio.run(_run, config, place, pump, ready_fd)
+        trio.run(_run, config, place, pump, ready)
         pyfuse3.close(unmount=False)
     finally:
         if not pump.gone:  # else nothing of ours is left there, and the device number may be another's
@@ -145,7 +149,7 @@ def _serve(config: MountConfig, root_fd: int, ready_fd: int) -> None:
         tree.close()
 
 
-async def _run(config: MountConfig, place: Place, pump: Pump, ready_fd: int) -> None:
+async def _run(config: MountConfig, place: Place, pump: Pump, ready: FileIO) -> None:
     trio.lowlevel.add_instrument(pump)
     async with trio.open_nursery() as nursery:
         await nursery.start(_watch_signals, place, pump, nursery.cancel_scope)
@@ -153,8 +157,8 @@ async def _run(config: MountConfig, place: Place, pump: Pump, ready_fd: int) -> 
         await nursery.start(Reporter(config, pump).serve, place.device)
         if not config.foreground:
             os.setsid()
-        os.write(ready_fd, READY)
-        os.close(ready_fd)
+        ready.write(READY)
+        ready.close()
         if not config.foreground:
             _leave_terminal()
         notify("READY=1")

@@ -59,7 +59,7 @@ def given_out(
         yield
     except BaseException:
         # It may have been written nevertheless: then the key stays.
-        if not store.holds(volume):
+        if not store.may_hold(volume):
             if path is None and shown:
                 say("a recovery key that was shown just now opens nothing: its slot was not written")
             elif path is not None:

@@ -57,6 +57,16 @@ def test_a_new_file_is_private_and_replaces_nothing(store: SlotStore) -> None:
     assert sorted(os.listdir(store.path.parent)) == ["tree.keyslots"]
 
 
+def test_what_cannot_be_read_may_hold_anything(store: SlotStore) -> None:
+    """So that a recovery key whose slot may have been written is not done away with."""
+    assert store.may_hold(VOLUME)
+    assert not store.may_hold(VOLUME.remove(1))
+    store.path.write_bytes(b"damaged")
+    assert store.may_hold(VOLUME.remove(1))
+    store.path.unlink()
+    assert not store.may_hold(VOLUME)
+
+
 def test_an_addition_keeps_the_version_before(store: SlotStore) -> None:
     store.save(VOLUME.add(THIRD), VOLUME.file, revokes=False)
     assert _opens(store.path, THIRD)
