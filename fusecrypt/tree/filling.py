@@ -20,7 +20,7 @@ from fusecrypt.tree.place import LocalEntry, LocalPlace
 from fusecrypt.tree.survey import DEEPEST
 
 _TELLING = 16
-"""Files that can tell, after which no more are asked: some may be damaged, so the most of them decide."""
+"""Files that can tell, after which no more are asked. Some may be damaged; one that opens is proof enough."""
 
 _FILES = 4096
 _LEAST = 16
@@ -33,16 +33,17 @@ def opens_files(place: LocalPlace, token: AuthToken) -> bool | None:
     Where none has contents there is nothing that another key could not open. What cannot be read, or is
     beyond the files that are looked at, might have some.
     """
-    silent = False
-    told: list[bool] = []
+    silent, denied = False, 0
     for looked, fd in enumerate(_files(place), 1):
         verdicts = [None] if fd is None else _verdicts(fd, token)
+        if True in verdicts:
+            return True
         silent = silent or None in verdicts or looked == _FILES
-        told += [verdict for verdict in verdicts if verdict is not None]
-        if looked == _FILES or len(told) == _TELLING:
+        denied += len(verdicts) - verdicts.count(None)
+        if looked == _FILES or denied == _TELLING:
             break
-    if told:
-        return 2 * sum(told) > len(told)
+    if denied:
+        return False
     return None if silent else True
 
 

@@ -33,6 +33,17 @@ def test_an_end_within_an_extent_tells(user: User, lower: Path) -> None:
     assert told(lower) == (True, False)
 
 
+def test_one_file_that_opens_is_proof(plain: User, lower: Path) -> None:
+    """However many are damaged, the key is right, and what is left can be saved with it."""
+    for number in range(4):
+        plain.create(f"{number}", b"text")
+    for path in [*lower.iterdir()][:3]:
+        with path.open("r+b") as file:
+            file.seek(8192 + 2048)
+            file.write(b"damage")
+    assert told(lower) == (True, False)
+
+
 def test_many_files_without_contents_prove_nothing(
     plain: User, lower: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
