@@ -13,7 +13,8 @@ from fusecrypt.mount.lock import Use
 
 def check_outside(lower: Path, path: Path, advice: str) -> None:
     """Raises UsageError for a path that lies in the lower tree, where it would be seen as a broken file."""
-    if (path.absolute().parent.resolve() / path.name).is_relative_to(lower.resolve()):
+    # Not resolve(), for which a link that leads to itself is no OSError.
+    if Path(os.path.realpath(path.parent), path.name).is_relative_to(os.path.realpath(lower)):
         raise UsageError(f"{path} lies in the tree", advice)
 
 

@@ -62,5 +62,6 @@ def find(
 
 def check_outside(path: Path, lower: Path) -> None:
     """UsageError for a key-slot file inside the lower tree: eCryptfs would show it as a broken file."""
-    if path.resolve().is_relative_to(lower.resolve()):
+    # Not resolve(), for which a link that leads to itself is no OSError.
+    if Path(os.path.realpath(path)).is_relative_to(os.path.realpath(lower)):
         raise UsageError(f"{path} is inside the encrypted tree", "put it beside the tree")

@@ -69,7 +69,7 @@ def search(root: Path) -> Findings:
     beside one another whose files have a key in common, with nothing else beside them, belong to one tree.
     """
     findings = Findings()
-    root = root.resolve()
+    root = Path(os.path.realpath(root))
     fd = open_quietly(root, _DIRECTORY)
     try:
         findings.parts, _ = _look(findings, root, fd, 0)

@@ -97,7 +97,7 @@ def _mount_line(lower: Path, mountpoint: Path, held: Sequence[VolumeToken]) -> s
     """
     with walked(lower) as walk:
         policy, _ = resolved(walk, [_candidates(held)])
-    places = f"{shlex.quote(str(lower.resolve()))} {shlex.quote(str(mountpoint.resolve()))}"
+    places = shlex.join(map(os.path.realpath, (lower, mountpoint)))
     return f"mount -i -t ecryptfs -o {kernel_options(policy)} {places}"
 
 
