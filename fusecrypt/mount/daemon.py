@@ -67,11 +67,18 @@ def main(arguments: list[str]) -> int:
     try:
         _serve(config, root_fd, ready)
     except (FusecryptError, OSError, RuntimeError, ExceptionGroup) as error:
-        reason = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        reason = _first(error)
         if config.foreground or not _tell(ready, reason):
             log.error("%s", reason)
         return 1
     return 0
+
+
+def _first(error: Exception) -> Exception:
+    """The first of the errors in a group, which may be one of groups."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _tell(ready: FileIO, reason: Exception) -> bool:

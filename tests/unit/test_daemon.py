@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fusecrypt.errors import UnsupportedSystemError
 from fusecrypt.mount.config import error_from
-from fusecrypt.mount.daemon import _tell
+from fusecrypt.mount.daemon import _first, _tell
 
 
 def test_a_failure_is_told_until_the_mount_answers(tmp_path: Path) -> None:
@@ -25,3 +25,9 @@ def test_a_failure_is_told_until_the_mount_answers(tmp_path: Path) -> None:
     assert lower.read_bytes() == b""
     for each in {reading, number, fd}:
         os.close(each)
+
+
+def test_of_errors_in_groups_the_first_is_told() -> None:
+    error = OSError("it failed")
+    assert _first(ExceptionGroup("outer", [ExceptionGroup("inner", [error]), ValueError()])) is error
+    assert _first(error) is error
