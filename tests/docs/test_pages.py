@@ -122,6 +122,10 @@ RUN_BY = {
     ("old-home.md", "sh login"): "package/test_system_login.py",
     ("old-home.md", "xml"): "package/test_system_login.py",
     ("performance.md", "sh checkout"): "docs/test_checkout.py",
+    ("scale.md", "python urls"): "storage/test_scale_page.py",
+    ("scale.md", "python directly"): "storage/test_scale_page.py",
+    ("scale.md", "python cluster"): "offline/test_scale_page.py",
+    ("scale.md", "sh cluster"): "offline/test_scale_page.py",
     ("tpm.md", "sh"): "docs/test_tpm_page.py",
     ("tpm.md", "sh changed boot"): "docs/test_tpm_page.py",
     ("tpm.md", "sh other TPM"): "docs/test_tpm_page.py",
@@ -131,8 +135,7 @@ RUN_BY = {
 
 
 def test_every_block_is_run() -> None:
-    """But those of scale.md, which want clusters and accounts: tests/storage has the like of them."""
-    pages = ["../README.md", *(path.name for path in DOCS.glob("*.md") if path.name != "scale.md")]
+    pages = ["../README.md", *(path.name for path in DOCS.glob("*.md"))]
     found = {(page, kind): lines for page in pages for kind, lines in all_blocks(page)}
     assert {key for key in found if key[1] != "text"} == set(RUN_BY)
     for (page, _), test in RUN_BY.items():

@@ -9,25 +9,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from distributed import Client, Security
 
 from fusecrypt.errors import UsageError
 from fusecrypt.keys.token import FNEK_SALT
 from fusecrypt.offline.cluster import PIECE
 from fusecrypt.offline.target import WORK
 from fusecrypt.offline.worker import check_address
-from fusecrypt.storage.filesystem import EcryptfsFileSystem
 from fusecrypt.tree.policy import NamePolicy
 from tests.manifest import Entry, diff, manifest
 from tests.mount.support import PROGRAM, run
-from tests.storage.support import to_zip
 from tests.tree.support import User, lower_name, opened, policy, token
 
 PASSPHRASE = b"what nobody else would say"
@@ -43,12 +39,10 @@ _REGISTERED = b"Registered to"
 class Cluster:
     """A scheduler and two workers on this machine, with all that they log."""
 
-    def __init__(self, directory: Path, protocol: str = "tcp", words: Sequence[str] = ()) -> None:
+    def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._protocol = protocol
-        self._words = words
         self._file = directory / "scheduler.json"
-        self.scheduler = self._start("scheduler", "--host", f"{protocol}://127.0.0.1", "--port", "0")
+        self.scheduler = self._start("scheduler", "--host", "tcp://127.0.0.1", "--port", "0")
         self.workers = [self._worker(f"w{number}") for number in range(2)]
 
     def _worker(self, name: str) -> subprocess.Popen[bytes]:
@@ -68,14 +62,14 @@ class Cluster:
 
     def _start(self, kind: str, *words: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self._file), "--no-dashboard"]
-        command += [*words, *self._words]
+        command += words
         with (self._directory / f"{kind}.log").open("ab") as log:
             return subprocess.Popen(command, stdout=log, stderr=log, cwd=self._directory)
 
     @property
     def address(self) -> str:
         deadline = time.monotonic() + 60
-        start = f"{self._protocol}://"
+        start = "tcp://"
         while start not in (text := self._file.read_text() if self._file.exists() else ""):
             assert time.monotonic() < deadline, self.logs()
             time.sleep(0.1)
@@ -292,52 +286,6 @@ def test_what_is_refused(small: Path, cluster: Cluster, tmp_path: Path) -> None:
     run(*command(small, out, cluster, *by_command, "--include", "some1"))
     shutil.rmtree(out)
     assert not out.exists()
-
-
-def test_a_tree_that_lies_elsewhere_is_restored_by_the_cluster_s_own_means(
-    small: Path, cluster: Cluster, tmp_path: Path
-) -> None:
-    """As docs/scale.md has it, from an archive."""
-    to_zip(small, tmp_path / "tree.zip")
-    tree = EcryptfsFileSystem(f"zip://tree::file://{tmp_path}/tree.zip", passfile=f"{tmp_path}/pass")
-    restored = tmp_path / "restored"
-
-    def restore(path: str) -> None:
-        copy = restored / path
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        tree.get_file(path, f"{copy}.part")
-        Path(f"{copy}.part").replace(copy)
-
-    client: Any = Client(cluster.address, set_as_default=False)  # type: ignore[no-untyped-call]
-    with client:
-        client.gather(client.map(restore, tree.find(""), retries=3))
-        assert searched(cluster.scheduler.pid, [PASSPHRASE, *KEYS]) == []
-    assert sorted(os.listdir(restored)) == ["some0", "some1"]
-    for number in range(2):
-        assert (restored / f"some{number}").read_bytes() == random.Random(number).randbytes(4_000_000)
-
-
-@pytest.mark.full
-def test_by_tls(small: Path, tmp_path: Path) -> None:
-    made_up: Any = Security.temporary()  # type: ignore[no-untyped-call]
-    files = {"ca-file": made_up.tls_ca_file, "cert": made_up.tls_worker_cert, "key": made_up.tls_worker_key}
-    for name, text in files.items():
-        (tmp_path / name).write_text(text)
-    (tmp_path / "dask").mkdir()
-    words = [word for name in files for word in (f"--tls-{name}", str(tmp_path / name))]
-    cluster = Cluster(tmp_path / "dask", "tls", words)
-    try:
-        cluster.wait()
-        refused = run(*command(small, tmp_path / "out", cluster), status=2)
-        assert "needs a certificate" in refused.stderr
-        tls = "DASK_DISTRIBUTED__COMM__TLS__"
-        given = {f"{tls}CA_FILE": "ca-file", f"{tls}CLIENT__CERT": "cert", f"{tls}CLIENT__KEY": "key"}
-        environment = {**os.environ, **{key: str(tmp_path / name) for key, name in given.items()}}
-        run(*command(small, tmp_path / "out", cluster), env=environment)
-    finally:
-        cluster.end()
-    with opened(small, POLICY) as tree:
-        assert (tmp_path / "out/some1").read_bytes() == User(tree).read("some1")
 
 
 @pytest.mark.parametrize(
