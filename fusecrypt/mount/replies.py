@@ -103,11 +103,13 @@ def dot(node: Node) -> pyfuse3.EntryAttributes:
 
 def refuse(error: Exception) -> NoReturn:
     """Turn any failure into the errno the caller sees; what should not happen is logged as well."""
+    if isinstance(error, pyfuse3.FUSEError):  # an answer like others: the kernel need not ask this again
+        raise error
     code = errno.EIO
     if isinstance(error, FusecryptError):
         log.info("%s", error)
         code = error.errno
-    elif isinstance(error, pyfuse3.FUSEError | OSError) and error.errno:
+    elif isinstance(error, OSError) and error.errno:
         code = error.errno
     else:
         log.error("request failed unexpectedly", exc_info=error)
