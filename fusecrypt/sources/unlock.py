@@ -221,9 +221,14 @@ def _say_all(refusals: list[FusecryptError]) -> None:
 
 
 def _with_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, number: int, pin: Secret) -> Found:
+    return _found(spend_pin(file, options, tpm, number, pin), f"slot {number}")
+
+
+def spend_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, number: int, pin: Secret) -> Volume:
+    """What a PIN opens, tried on the one slot that :func:`pin_slot` gave. Raises FusecryptError."""
     opened = tpm.get()
-    assert opened is not None
-    volume, number = open_with_pin(
+    assert opened is not None, "pin_slot found a slot of this TPM"
+    volume, _ = open_with_pin(
         file,
         opened,
         pin,
@@ -232,7 +237,7 @@ def _with_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, number: int, p
         last_attempt=options.last_attempt,
         large=options.slot is not None,
     )
-    return _found(volume, f"slot {number}")
+    return volume
 
 
 def pin_slot(file: SlotFile, options: SlotOptions, tpm: LazyTPM) -> int | None:

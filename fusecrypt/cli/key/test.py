@@ -16,7 +16,7 @@ from fusecrypt.keys.slotfile import SlotFile
 from fusecrypt.keys.slots.slot import Slot
 from fusecrypt.keys.slots.tpm2 import TPM2Body
 from fusecrypt.keys.slotstore import SlotStore
-from fusecrypt.keys.unlock import open_with_pin, open_with_secret, open_with_tpm
+from fusecrypt.keys.unlock import open_with_secret, open_with_tpm
 from fusecrypt.keys.volume import Volume
 from fusecrypt.native import Secret
 from fusecrypt.sources import secrets as sources
@@ -108,19 +108,9 @@ def _try_pin(file: SlotFile, options: SlotOptions, tpm: LazyTPM, results: dict[i
             "leave --pin-file out; fusecrypt key list shows the slots",
         )
     slot = file.slot(number)
-    opened = tpm.get()
-    assert opened is not None, "pin_slot found a slot of this TPM"
     with sources.from_file(options.pin_file) as pin:
         try:
-            volume, _ = open_with_pin(
-                file,
-                opened,
-                pin,
-                slot=number,
-                approvals=options.approvals(),
-                last_attempt=options.last_attempt,
-                large=options.slot is not None,
-            )
+            volume = unlock.spend_pin(file, options, tpm, number, pin)
         except FusecryptError as error:
             results[number] = Result(number, slot.type, False, describe(error))
         else:
