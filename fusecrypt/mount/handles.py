@@ -104,7 +104,7 @@ class DirectoryHandle:
 
 
 _FIRST_OWN = 1 << 32
-"""Below are the numbers of handles that the lane knows too."""
+"""Below are the numbers that the lane gives to handles."""
 
 
 class Handles:
@@ -135,10 +135,7 @@ class Handles:
         return handle
 
     def add_file(self, handle: FileHandle) -> int:
-        file = handle.file.lane
-        number = (
-            next(self._next) if file is None else self._lane.open(handle.node.number, file, handle.by_root)
-        )
+        number = self._lane.open(handle.node.number, handle.file.lane, handle.by_root)
         self._files[number] = handle
         return number
 
@@ -147,8 +144,7 @@ class Handles:
             handle = self.file(number)
             del self._files[number]
         finally:
-            if number < _FIRST_OWN:
-                self._lane.close(number)
+            self._lane.close(number)
         return handle
 
     def add_directory(self, handle: DirectoryHandle) -> int:

@@ -7,7 +7,6 @@ import os
 from contextlib import suppress
 
 from fusecrypt.errors import DamagedError, stale
-from fusecrypt.lanefile import LaneFile
 from fusecrypt.native import FileKey
 from fusecrypt.ondisk.extents import EXTENT, lower_size, upper_capacity
 from fusecrypt.ondisk.header import MAX_SIZE
@@ -30,39 +29,12 @@ class EncryptedFile(LowerFile):
     _shared = False
 
     def __init__(self, fd: int, writable: bool, policy: Policy) -> None:
-        self.lane = LaneFile()
         super().__init__(fd, writable)
         self._policy = policy
         self._key: FileKey | None = None
         self._found: Found | None = None
         self._data_offset = 0
         self._capacity_if_cut: int | None = None
-
-    # What the lane has to know is kept where it sees it.
-
-    @property
-    def fd(self) -> int:
-        return self.lane.fd
-
-    @fd.setter
-    def fd(self, fd: int) -> None:
-        self.lane.fd = fd
-
-    @property
-    def busy(self) -> bool:
-        return self.lane.busy
-
-    @busy.setter
-    def busy(self, busy: bool) -> None:
-        self.lane.busy = busy
-
-    @property
-    def born(self) -> int | None:
-        return self.lane.born
-
-    @born.setter
-    def born(self, mtime_ns: int | None) -> None:
-        self.lane.born = mtime_ns
 
     @property
     def _size(self) -> int:
@@ -174,7 +146,6 @@ class EncryptedFile(LowerFile):
         os.ftruncate(self.fd, lower_size(size, self._data_offset))
 
     def close(self) -> None:
-        self.lane.close()
         super().close()
         if self._key is not None:
             self._key.close()

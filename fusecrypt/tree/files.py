@@ -31,8 +31,8 @@ class OpenFile(Protocol):
     """The modification time (ns) of a new file as the kernel was told it, until it is another one."""
 
     @property
-    def lane(self) -> LaneFile | None:
-        """What the express lane of a mount needs, if it may know the file."""
+    def lane(self) -> LaneFile:
+        """What the express lane of a mount knows of it."""
         ...
 
     @property

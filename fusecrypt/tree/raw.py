@@ -26,13 +26,37 @@ def read_lower(fd: int, buffer: memoryview, offset: int, nowait: bool) -> int:
 class LowerFile:
     """The lower descriptors of an open file."""
 
-    busy = False
-    born: int | None = None
-
     def __init__(self, fd: int, writable: bool) -> None:
+        self.lane = LaneFile()
         self.fd = fd
         self.writable = writable
         self._retired: list[int] = []
+
+    # What the lane has to know is kept where it sees it.
+
+    @property
+    def fd(self) -> int:
+        return self.lane.fd
+
+    @fd.setter
+    def fd(self, fd: int) -> None:
+        self.lane.fd = fd
+
+    @property
+    def busy(self) -> bool:
+        return self.lane.busy
+
+    @busy.setter
+    def busy(self, busy: bool) -> None:
+        self.lane.busy = busy
+
+    @property
+    def born(self) -> int | None:
+        return self.lane.born
+
+    @born.setter
+    def born(self, mtime_ns: int | None) -> None:
+        self.lane.born = mtime_ns
 
     def adopt(self, fd: int) -> None:
         # A read in another thread may still use the old descriptor: it lives until close.
@@ -41,6 +65,7 @@ class LowerFile:
         self.writable = True
 
     def close(self) -> None:
+        self.lane.close()
         for fd in (self.fd, *self._retired):
             os.close(fd)
         self.fd = -1
@@ -49,8 +74,6 @@ class LowerFile:
 
 class RawFile(LowerFile):
     """A lower file shown as it is."""
-
-    lane: LaneFile | None = None
 
     @property
     def size(self) -> int:

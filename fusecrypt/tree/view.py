@@ -11,10 +11,9 @@ import os
 from dataclasses import replace
 
 from fusecrypt.errors import FormatError
-from fusecrypt.lanefile import LaneFile
 from fusecrypt.ondisk.header import FLAG_XATTR, MINIMUM_REGION
 from fusecrypt.tree.headers import find_header
-from fusecrypt.tree.raw import read_lower
+from fusecrypt.tree.raw import LowerFile, read_lower
 
 
 def header_in_front(fd: int) -> bytes:
@@ -35,16 +34,11 @@ def view_size(lower: int, in_xattr: bool) -> int:
     return lower + (MINIMUM_REGION if in_xattr else 0)
 
 
-class ViewFile:
+class ViewFile(LowerFile):
     """One open file of the encrypted view; it cannot be written."""
 
-    writable = False
-    lane: LaneFile | None = None
-    busy = False
-    born: int | None = None
-
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        super().__init__(fd, False)
         self._front = header_in_front(fd)
 
     @property
@@ -67,7 +61,3 @@ class ViewFile:
     def adopt(self, fd: int) -> None:
         os.close(fd)
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-
-    def close(self) -> None:
-        os.close(self.fd)
-        self.fd = -1
