@@ -87,13 +87,14 @@ class Aside:
 class Lane:
     """The express lane of a mount: answers plain FUSE requests without Python (native/fusecrypt.h says how).
 
-    With ``simple`` unset it leaves every request to the caller. ``names`` is None where names are plain;
-    ``valid`` is how many seconds the kernel may keep names and attributes. Belongs to one thread.
+    With ``simple`` unset answers are the caller's. ``names`` spell a name below, in that order, none where
+    names are plain; ``valid`` is how many seconds the kernel may keep names and attributes. Belongs to one
+    thread.
     """
 
     def __init__(
         self,
-        names: Names | None,
+        names: Sequence[Names],
         *,
         simple: bool,
         read_only: bool,
@@ -103,9 +104,13 @@ class Lane:
         storage: Storage,
         valid: float,
     ) -> None:
-        self._names = names
+        self._names = tuple(names)
+        first, *others = [each._names for each in names] or [ffi.NULL]
+        self._other_names = ffi.new("fc_names *[]", others)
         config = {
-            "names": ffi.NULL if names is None else names._names,
+            "names": first,
+            "other_names": self._other_names,
+            "other_count": len(others),
             "simple": simple,
             "read_only": read_only,
             "quiet": quiet,
@@ -124,7 +129,7 @@ class Lane:
     def for_forms(cls) -> Lane:
         """One without a mount, for its memory of forms of headers alone: files are copied by them."""
         return cls(
-            None,
+            (),
             simple=True,
             read_only=True,
             quiet=False,
@@ -168,9 +173,10 @@ class Lane:
         """Objects that only the lane knows of."""
         return int(lib.fc_lane_count(self._lane))
 
-    def mark(self, number: int, dev: int, ino: int, kind: int) -> None:
-        """The caller has an object of its own with this number."""
-        check(lib.fc_lane_mark(self._lane, number, dev, ino, kind))
+    def mark(self, number: int, dev: int, ino: int, kind: int, parent: int = 0, name: bytes = b"") -> None:
+        """The caller has an object of its own with this number, found by this lower name in that parent (if
+        there is a name); also where its link is another one now."""
+        check(lib.fc_lane_mark(self._lane, number, dev, ino, kind, parent, name))
 
     def unmark(self, number: int) -> None:
         lib.fc_lane_unmark(self._lane, number)

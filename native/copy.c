@@ -16,7 +16,6 @@
 
 #define REGION ((size_t)8192)     /* octets of a header in front of its data, in every known form */
 #define PIECE ((size_t)256 << 10) /* octets of contents that are copied at a time */
-#define HEADER_ATTRIBUTE "user.ecryptfs"
 #define NFS4_ACL "system.nfs4_acl"
 #define LONGEST_ACL 512
 #define XFS_MAGIC 0x58465342
@@ -65,7 +64,7 @@ static int
 stays(int fd, const char *name)
 {
     uint8_t acl[LONGEST_ACL];
-    if (strcmp(name, HEADER_ATTRIBUTE) == 0)
+    if (strcmp(name, FC_HEADER_ATTRIBUTE) == 0)
         return 1;
     if (strcmp(name, NFS4_ACL) != 0)
         return 0;
@@ -77,7 +76,7 @@ stays(int fd, const char *name)
 static int
 has_no_attributes(int fd)
 {
-    char names[sizeof HEADER_ATTRIBUTE + sizeof NFS4_ACL];
+    char names[sizeof FC_HEADER_ATTRIBUTE + sizeof NFS4_ACL];
     ssize_t n = flistxattr(fd, names, sizeof names);
     if (n < 0)
         return errno == EOPNOTSUPP;

@@ -222,14 +222,16 @@ int fc_harden_process(void);
  * of. A lane belongs to one thread, but for fc_file, see there.
  *
  * Each object that the kernel refers to is known to the lane by its number: as the lane's own, or as
- * the caller's, of which the lane knows no more than that. fc_lane_take() makes the caller's of the
- * lane's own, fc_lane_give() the reverse.
+ * the caller's, of which the lane knows no more than that and its link. fc_lane_take() makes the caller's
+ * of the lane's own, fc_lane_give() the reverse.
  */
 typedef struct fc_lane fc_lane;
 
 typedef struct {
-    const fc_names *names; /* NULL: names are plain */
-    int32_t simple;        /* 0: leave every request to the caller (passthrough, encrypted view) */
+    const fc_names *names;              /* NULL: names are plain */
+    const fc_names *const *other_names; /* further keys under which names stand; only where not simple */
+    size_t other_count;
+    int32_t simple; /* 0: answers are the caller's (passthrough, encrypted view, names by several keys) */
     int32_t read_only;
     int32_t quiet;      /* reading leaves access times below alone */
     int32_t owns_sizes; /* the kernel believes no size but its own (write-back caching) */
@@ -269,7 +271,7 @@ typedef struct {
     int32_t no_nowait; /* the lower file system cannot tell what is in memory */
 } fc_file;
 
-/* `config` is copied, but names stay the caller's. */
+/* `config` is copied, but names (and the list of others) stay the caller's. */
 int fc_lane_new(const fc_lane_config *config, fc_lane **out);
 void fc_lane_free(fc_lane *);
 /* Take requests from this device (set not to block) from now on. One lane of a process can. */
@@ -316,8 +318,12 @@ void fc_lane_give_up(fc_lane *);
 /* Requests that were answered here so far. */
 uint64_t fc_lane_answered(const fc_lane *);
 
-/* The caller has an object of its own with this number and identity. */
-int fc_lane_mark(fc_lane *, uint64_t number, uint64_t dev, uint64_t ino, uint32_t kind);
+/*
+ * The caller has an object of its own with this number and identity, and this link: a lower name in that
+ * parent, "" if there is none. Also where it has another link than before.
+ */
+int fc_lane_mark(fc_lane *, uint64_t number, uint64_t dev, uint64_t ino, uint32_t kind, uint64_t parent,
+                 const char *name);
 void fc_lane_unmark(fc_lane *, uint64_t number);
 /* The descriptor for *at calls in a directory of the caller's; -1: none any more. */
 void fc_lane_directory(fc_lane *, uint64_t number, int fd);

@@ -55,6 +55,9 @@ fc_is_zero(const void *p, size_t n)
     return n == 0 || (octets[0] == 0 && memcmp(octets, octets + 1, n - 1) == 0);
 }
 
+/* Where a header stands that is not in front of the contents. */
+#define FC_HEADER_ATTRIBUTE "user.ecryptfs"
+
 /* ---- sys.c ------------------------------------------------------------------------------------- */
 
 /* openat() to read without a trace in the access time, where we may. */

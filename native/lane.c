@@ -127,6 +127,26 @@ answer(struct lane_request *q)
 }
 
 /*
+ * Where answers are the caller's: what is in directories is listed here while requests may have to wait,
+ * by names alone, so that a lookup of each tells what it waits for.
+ */
+static int
+leave(struct lane_request *q)
+{
+    switch (q->in->opcode) {
+    case FUSE_OPENDIR:
+        return q->lane->wary ? lane_opendir(q) : LANE_PASS;
+    case FUSE_READDIR:
+    case FUSE_READDIRPLUS:
+        return lane_readdir(q);
+    case FUSE_RELEASEDIR:
+        return lane_releasedir(q);
+    default:
+        return LANE_PASS;
+    }
+}
+
+/*
  * Octets of the next request, 0 if there is none now, or -errno. After looking for it in vain this sleeps
  * for a moment, which is cheaper than the caller's way of sleeping.
  */
@@ -152,6 +172,7 @@ next_request(fc_lane *lane, unsigned spins, int sleep_ms)
 int
 fc_lane_run(fc_lane *lane, unsigned spins, int sleep_ms, unsigned budget)
 {
+    lane_note_caller(lane);
     while (budget-- > 0) {
         ssize_t got = (ssize_t)lane_next_fetched(lane);
         if (got == 0)
@@ -165,7 +186,7 @@ fc_lane_run(fc_lane *lane, unsigned spins, int sleep_ms, unsigned budget)
         struct lane_request q = {.lane = lane, .in = (void *)lane->request};
         q.arg = q.in + 1;
         q.n = (size_t)got - sizeof *q.in;
-        int how = lane->config.simple ? lane_with_care(&q, answer) : LANE_PASS;
+        int how = lane_with_care(&q, lane->config.simple ? answer : leave);
         if (how == LANE_PASS) {
             lane->waiting = q.n + sizeof *q.in;
             return FC_LANE_REQUEST;
@@ -208,7 +229,8 @@ fc_lane_new(const fc_lane_config *config, fc_lane **out)
     lane->fd = -1;
     uint8_t *base = map_buffer(page + LANE_BUFFER);
     lane->data = map_buffer(LANE_BUFFER);
-    if (!base || !lane->data) {
+    lane->places = calloc(lane_most_places(lane), sizeof *lane->places);
+    if (!base || !lane->data || !lane->places) {
         lane->request = base ? base + page - WRITE_HEADS : NULL;
         fc_lane_free(lane);
         return -ENOMEM;
@@ -234,5 +256,6 @@ fc_lane_free(fc_lane *lane)
     lane_drop_all(&lane->nodes);
     lane_forms_free(lane);
     free(lane->handles);
+    free(lane->places);
     free(lane);
 }

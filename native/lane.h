@@ -13,7 +13,7 @@
 /*
  * An object that the kernel refers to. Either it is ours: an object about which there is nothing to
  * know but its one link. Or it is the caller's (`theirs`), and then this is a mark that says so, with the
- * link that it had here, by which only its way is fetched into memory.
+ * link that the caller goes by, by which only its way is fetched into memory.
  */
 struct lane_node {
     struct lane_node *next_number, *next_ino;
@@ -21,7 +21,7 @@ struct lane_node {
     int theirs;
     int dir_fd;    /* a directory's descriptor for *at calls, or -1; theirs is not to be closed */
     fc_file *file; /* while it is open; of ours the head of a struct lane_open */
-    char name[];   /* ours: the lower name, ended by NUL; theirs: what it was last here, or nothing */
+    char name[];   /* the lower name, ended by NUL; of theirs nothing if there is none */
 };
 
 struct lane_nodes {
@@ -83,11 +83,13 @@ struct fc_lane {
     uint8_t *request;   /* where a request is read to, so that the octets of a write are aligned */
     uint8_t *data;      /* LANE_BUFFER octets for the data of a reply */
     size_t waiting;     /* octets of a request that is the caller's to answer, 0: none */
+    int64_t left;       /* when the last one was left to the caller, for CLOCK_MONOTONIC in ns; 0: seen to */
     int fetched;        /* the request at hand was put aside: what it needs was in memory a moment ago */
     int wary;           /* the lower file system may make requests wait for long */
     int careful;        /* it may not wait: what is not in memory is to be fetched first */
     int64_t slow_until; /* when requests may wait again, for CLOCK_MONOTONIC in ns */
     int blind;          /* the lower file system cannot tell which contents are in memory */
+    struct lane_place *places; /* room for those of the request at hand */
     size_t aside_count;
     struct fc_aside *asides;         /* what was put aside, the latest first */
     struct fc_aside *fetched_asides; /* what can be answered now, in order */
@@ -160,8 +162,10 @@ struct lane_place {
 };
 
 const char *lane_path(const struct lane_place *);
-/* The places that a request needs; their descriptors are the lane's. */
-void lane_find_places(struct lane_request *, struct lane_place places[2]);
+/* How many places a request can need: two, or one for each spelling of a name. */
+size_t lane_most_places(const fc_lane *);
+/* The places that a request needs, and unused ones up to that number; their descriptors are the lane's. */
+void lane_find_places(struct lane_request *, struct lane_place *places);
 /* Open an object (O_PATH) by the way that is known of it, and see that it is the one; or -1. */
 int lane_open_object(const fc_lane *, uint64_t number);
 /* openat() of a path without symlinks and ways up, with O_PATH; `resolve` adds to that (RESOLVE_*). */
@@ -170,14 +174,26 @@ int lane_open_path(int dir_fd, const char *path, uint64_t resolve);
 int lane_can_ask(void);
 /* Whether the kernel can find such a path, or that it is not there, in memory. */
 int lane_knows(int dir_fd, const char *path);
+/* Open the regular file behind a descriptor (O_PATH) to read; -1 if it is none, or cannot be opened. */
+int lane_open_contents(int fd);
 /* Whether a request needs names or attributes that are not in memory. */
 int lane_would_wait(struct lane_request *);
+
+/* ---- lane_fetch.c: waiting for what they need, in any thread ---------------------------------------------
+ */
+
+/* Attributes of an object, and what its size hangs on; whether it is there. Waits for as long as it takes. */
+int lane_fetch(int dir_fd, const char *path);
+/* The entries of a directory behind a position, and the first `most` of them as lane_fetch() does. */
+void lane_fetch_entries(int dir_fd, int64_t position, int most);
 
 /* ---- lane_aside.c: requests that would wait for a disk or a network ------------------------------------ */
 
 #define LANE_ENTRIES 64 /* of a directory that are fetched at a time */
 /* Let a request be answered, or put it aside: what the answer says. */
 int lane_with_care(struct lane_request *, int (*answer)(struct lane_request *));
+/* The caller has done what was left to it. */
+void lane_note_caller(fc_lane *);
 /* Make the next one that was fetched the request at hand: its octets, or 0. */
 size_t lane_next_fetched(fc_lane *);
 void lane_asides_free(fc_lane *);
@@ -218,8 +234,14 @@ int lane_write(struct lane_request *);
 
 /* ---- lane_lookup.c: names ------------------------------------------------------------------------------ */
 
-/* The lower name of an upper one; its length, or -1. */
+/* How many lower names an upper one can have: one for each key. */
+size_t lane_spellings(const fc_lane *);
+/* One of them, the first in 0; its length, or -1. */
+ssize_t lane_spell(const fc_lane *, size_t which, const char *name, char lower[NAME_MAX + 1]);
+/* The one that new objects get; its length, or -1. */
 ssize_t lane_lower_name(const fc_lane *, const char *name, char lower[NAME_MAX + 1]);
+/* The upper name of one in a directory; its length, or -1 if it is not shown. */
+ssize_t lane_upper_name(const fc_lane *, const char *lower, uint8_t name[NAME_MAX + 1]);
 /*
  * Attributes and upper size of a child; 0, an errno (EAGAIN where that would wait), or -1 where it takes
  * more than a look.

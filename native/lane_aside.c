@@ -11,13 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #define SLOW_FOR ((int64_t)1000000000) /* ns for which a disk counts as slow */
-#define BATCH 32768                    /* octets of lower entries */
 #define SIGKILL_BIT 0x100u
 #define STAT_ROOM 1024
 #define PENDING 31 /* the field of /proc/PID/stat with the signals that wait for the thread */
@@ -27,10 +24,13 @@ struct fc_aside {
     struct fc_aside *next;
     uint64_t unique;
     uint32_t pid;
-    _Atomic int given_up;        /* its caller was killed, and has been answered */
-    int64_t taken;               /* ns of waiting */
-    int64_t position;            /* of the directory in the first place: fetch what follows; -1: no listing */
-    struct lane_place places[2]; /* with descriptors of their own */
+    _Atomic int given_up; /* its caller was killed, and has been answered */
+    int64_t taken;        /* ns of waiting */
+    int64_t position;     /* of the directory in the first place: fetch what follows; -1: no listing */
+    int entries;          /* of those that follow this many themselves */
+    int either;           /* the places are spellings of one name: the first that is there is enough */
+    size_t count;
+    struct lane_place *places; /* with descriptors of their own */
     size_t n;
     uint8_t request[];
 };
@@ -56,38 +56,64 @@ note_time(fc_lane *lane, int64_t taken)
 static void
 free_aside(struct fc_aside *aside)
 {
-    for (int i = 0; i < 2; i++) {
+    for (size_t i = 0; i < aside->count; i++) {
         if (aside->places[i].fd >= 0)
             close(aside->places[i].fd);
     }
+    free(aside->places);
     free(aside);
+}
+
+/* A copy of a request; NULL without memory. */
+static struct fc_aside *
+copy_of(const struct lane_request *q)
+{
+    const size_t n = sizeof *q->in + q->n, most = lane_most_places(q->lane);
+    struct fc_aside *aside = malloc(sizeof *aside + n);
+    struct lane_place *places = aside ? malloc(most * sizeof *places) : NULL;
+    if (!places) {
+        free(aside);
+        return NULL;
+    }
+    *aside = (struct fc_aside){
+        .unique = q->in->unique,
+        .pid = q->in->pid,
+        .position = -1,
+        .either = lane_spellings(q->lane) > 1,
+        .places = places,
+        .n = n,
+    };
+    memcpy(aside->request, q->in, n);
+    return aside;
+}
+
+/* Find its places, and give them descriptors of their own; 0, or -1 without descriptors. */
+static int
+take_places(struct fc_aside *aside, struct lane_request *q)
+{
+    const int described = q->in->opcode == FUSE_READDIRPLUS;
+    lane_find_places(q, aside->places);
+    if (described || q->in->opcode == FUSE_READDIR)
+        aside->places[0].fd = lane_listing_place(q, &aside->position);
+    aside->entries = described && q->lane->config.simple ? LANE_ENTRIES : 0;
+    for (; aside->count < lane_most_places(q->lane); aside->count++) {
+        int *fd = &aside->places[aside->count].fd;
+        if (*fd >= 0 && (*fd = fcntl(*fd, F_DUPFD_CLOEXEC, 0)) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* 0, or -1 if that is not possible. */
 static int
 put_aside(struct lane_request *q)
 {
-    const size_t n = sizeof *q->in + q->n;
-    struct fc_aside *aside = q->lane->aside_count < MOST ? malloc(sizeof *aside + n) : NULL;
+    struct fc_aside *aside = q->lane->aside_count < MOST ? copy_of(q) : NULL;
     if (!aside)
         return -1;
-    aside->unique = q->in->unique;
-    aside->pid = q->in->pid;
-    aside->given_up = 0;
-    aside->taken = 0;
-    aside->position = -1;
-    aside->n = n;
-    memcpy(aside->request, q->in, n);
-    lane_find_places(q, aside->places);
-    if (q->in->opcode == FUSE_READDIR || q->in->opcode == FUSE_READDIRPLUS)
-        aside->places[0].fd = lane_listing_place(q, &aside->position);
-    for (int i = 0; i < 2; i++) {
-        int fd = aside->places[i].fd;
-        if (fd >= 0 && (aside->places[i].fd = fcntl(fd, F_DUPFD_CLOEXEC, 0)) < 0) {
-            aside->places[1].fd = i ? aside->places[1].fd : -1;
-            free_aside(aside);
-            return -1;
-        }
+    if (take_places(aside, q) < 0) {
+        free_aside(aside);
+        return -1;
     }
     aside->next = q->lane->asides;
     q->lane->asides = aside;
@@ -111,8 +137,19 @@ lane_with_care(struct lane_request *q, int (*answer)(struct lane_request *))
         lane->careful = lane->wary = 0;    /* then everybody waits */
         how = answer(q) == LANE_DONE ? LANE_DONE : LANE_PASS;
     }
-    note_time(lane, monotonic_ns() - begun);
+    if (how == LANE_PASS)
+        lane->left = begun;
+    else
+        note_time(lane, monotonic_ns() - begun);
     return how;
+}
+
+void
+lane_note_caller(fc_lane *lane)
+{
+    if (lane->left)
+        note_time(lane, monotonic_ns() - lane->left);
+    lane->left = 0;
 }
 
 fc_aside *
@@ -200,55 +237,18 @@ fc_lane_give_up(fc_lane *lane)
 
 /* ---- In a thread -------------------------------------------------------------------------------------- */
 
-/* The attributes of an object, and the header of a regular file. */
-static void
-fetch(int dir_fd, const char *path)
-{
-    char again[64], header[FC_EXTENT];
-    struct stat st;
-    int fd = *path ? lane_open_path(dir_fd, path, 0) : fcntl(dir_fd, F_DUPFD_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size > 0 && *path) {
-        snprintf(again, sizeof again, "/proc/self/fd/%d", fd); /* the same object in any case */
-        int reading = fc_open_quietly(AT_FDCWD, again, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        if (reading >= 0) {
-            while (pread(reading, header, sizeof header, 0) < 0 && errno == EINTR)
-                ;
-            close(reading);
-        }
-    }
-    close(fd);
-}
-
-static void
-fetch_entries(int dir_fd, int64_t position)
-{
-    _Alignas(struct lane_entry) char batch[BATCH];
-    int fd = fc_open_quietly(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    long got =
-        lseek(fd, (off_t)position, SEEK_SET) < 0 ? -1 : syscall(SYS_getdents64, fd, batch, sizeof batch);
-    for (long at = 0, i = 0; at < got && i < LANE_ENTRIES; i++) {
-        const struct lane_entry *entry = (const void *)(batch + at);
-        fetch(fd, entry->name);
-        at += entry->size;
-    }
-    close(fd);
-}
-
 void
 fc_aside_fetch(fc_aside *aside)
 {
     const int64_t begun = monotonic_ns();
     if (aside->given_up)
         return;
-    for (int i = 0; i < 2 && aside->position < 0; i++) {
-        if (aside->places[i].fd >= 0)
-            fetch(aside->places[i].fd, lane_path(&aside->places[i]));
+    for (size_t i = 0; i < aside->count && aside->position < 0; i++) {
+        const struct lane_place *place = &aside->places[i];
+        if (place->fd >= 0 && lane_fetch(place->fd, lane_path(place)) && aside->either)
+            break;
     }
     if (aside->position >= 0)
-        fetch_entries(aside->places[0].fd, aside->position);
+        lane_fetch_entries(aside->places[0].fd, aside->position, aside->entries);
     aside->taken = monotonic_ns() - begun;
 }

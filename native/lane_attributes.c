@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #define SECOND 1000000000
-#define OWN_XATTR "user.ecryptfs"
 #define MOST_XATTR 65536 /* octets that a value can have */
 
 /* ---- As FUSE has them --------------------------------------------------------------------------- */
@@ -246,7 +245,7 @@ lane_getxattr(struct lane_request *q)
     const struct fuse_getxattr_in *in = q->arg;
     const char *name = lane_name(q, sizeof *in);
     const struct lane_node *node = lane_by_number(&q->lane->nodes, q->in->nodeid);
-    if (!name || !node || strcmp(name, OWN_XATTR) == 0 || (node->file && !lane_usable(node->file)))
+    if (!name || !node || strcmp(name, FC_HEADER_ATTRIBUTE) == 0 || (node->file && !lane_usable(node->file)))
         return LANE_PASS;
     ssize_t got = read_xattr(q->lane, node, name);
     if (got == -ENODATA || got == -EOPNOTSUPP)

@@ -174,15 +174,15 @@ put_name(const fc_lane *lane, const struct lane_listing *listing, const struct l
 }
 
 /*
- * Describe an entry. What takes more than a look is only named: the kernel asks for it when somebody
- * wants to know more. Returns 0 if the entry is gone, -1 if that would wait.
+ * Describe an entry. What takes more than a look, or is the caller's, is only named: the kernel asks for it
+ * when somebody wants to know more. Returns 0 if the entry is gone, -1 if that would wait.
  */
 static int
 describe(fc_lane *lane, const struct lane_listing *listing, const struct lane_entry *lower,
          struct fuse_direntplus *out)
 {
     memset(&out->entry_out, 0, sizeof out->entry_out);
-    if (is_dot(lower->name))
+    if (is_dot(lower->name) || !lane->config.simple)
         return 1;
     if (lane->careful && !lane_knows(listing->fd, lower->name))
         return -1;
@@ -225,8 +225,7 @@ fill(fc_lane *lane, struct lane_listing *listing, size_t room, int described)
         ssize_t n = (ssize_t)strlen(lower->name);
         if (lane->config.names && !is_dot(lower->name)) {
             name = decoded;
-            n = fc_entry_decode(lane->config.names, (const uint8_t *)lower->name, (size_t)n, decoded,
-                                NAME_MAX);
+            n = lane_upper_name(lane, lower->name, decoded);
         }
         if (n > 0) {
             uint8_t *out = lane->data + used;

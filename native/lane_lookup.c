@@ -10,21 +10,50 @@
 
 /* ---- Looking below ------------------------------------------------------------------------------ */
 
+size_t
+lane_spellings(const fc_lane *lane)
+{
+    return 1 + lane->config.other_count;
+}
+
+static const fc_names *
+names_of(const fc_lane *lane, size_t which)
+{
+    return which ? lane->config.other_names[which - 1] : lane->config.names;
+}
+
 ssize_t
-lane_lower_name(const fc_lane *lane, const char *name, char lower[NAME_MAX + 1])
+lane_spell(const fc_lane *lane, size_t which, const char *name, char lower[NAME_MAX + 1])
 {
     size_t n = strlen(name);
     if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strchr(name, '/'))
         return -1;
     ssize_t length = (ssize_t)n;
-    if (lane->config.names)
-        length = fc_name_encode(lane->config.names, (const uint8_t *)name, n, (uint8_t *)lower, NAME_MAX);
+    const fc_names *names = names_of(lane, which);
+    if (names)
+        length = fc_name_encode(names, (const uint8_t *)name, n, (uint8_t *)lower, NAME_MAX);
     else if (n <= NAME_MAX)
         memcpy(lower, name, n);
     else
         return -1;
     if (length > 0)
         lower[length] = '\0';
+    return length;
+}
+
+ssize_t
+lane_lower_name(const fc_lane *lane, const char *name, char lower[NAME_MAX + 1])
+{
+    return lane_spell(lane, 0, name, lower);
+}
+
+ssize_t
+lane_upper_name(const fc_lane *lane, const char *lower, uint8_t name[NAME_MAX + 1])
+{
+    const size_t n = strlen(lower);
+    ssize_t length = -1;
+    for (size_t i = 0; i < lane_spellings(lane) && length <= 0; i++)
+        length = fc_entry_decode(names_of(lane, i), (const uint8_t *)lower, n, name, NAME_MAX);
     return length;
 }
 

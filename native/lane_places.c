@@ -1,9 +1,11 @@
 /* What requests need of the lower tree, and whether that is in memory. */
+#include "internal.h"
 #include "lane.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -50,11 +52,11 @@ find_name(const fc_lane *lane, uint64_t directory, const char *name, struct lane
 }
 
 static void
-find_upper_name(const fc_lane *lane, uint64_t directory, const char *name, struct lane_place *out)
+find_spelling(const fc_lane *lane, uint64_t directory, size_t which, const char *name, struct lane_place *out)
 {
     char lower[NAME_MAX + 1];
     out->fd = -1;
-    if (name && lane_lower_name(lane, name, lower) >= 0)
+    if (name && lane_spell(lane, which, name, lower) >= 0)
         find_name(lane, directory, lower, out);
 }
 
@@ -129,29 +131,49 @@ is_about_object(uint32_t opcode)
     case FUSE_SETXATTR:
     case FUSE_LISTXATTR:
     case FUSE_REMOVEXATTR:
+    case FUSE_ACCESS:
         return 1;
     default:
         return 0;
     }
 }
 
-void
-lane_find_places(struct lane_request *q, struct lane_place places[2])
+/* What a request needs besides a name in a directory. */
+static void
+find_other(struct lane_request *q, size_t from, const char *name, struct lane_place *out)
 {
+    uint64_t other; /* the first field of these */
+    const uint32_t opcode = q->in->opcode;
+    if (opcode != FUSE_LINK && opcode != FUSE_RENAME && opcode != FUSE_RENAME2)
+        return;
+    memcpy(&other, q->arg, sizeof other);
+    if (opcode == FUSE_LINK)
+        find_object(q->lane, other, out);
+    else
+        find_spelling(q->lane, other, 0, lane_name(q, from + strlen(name) + 1), out);
+}
+
+size_t
+lane_most_places(const fc_lane *lane)
+{
+    return lane_spellings(lane) < 2 ? 2 : lane_spellings(lane);
+}
+
+/* Who has names by several keys only reads: nothing else is needed beside them. */
+void
+lane_find_places(struct lane_request *q, struct lane_place *places)
+{
+    const size_t count = lane_spellings(q->lane);
     const ssize_t from = name_from(q->in->opcode);
     const char *name = from < 0 ? NULL : lane_name(q, (size_t)from);
-    places[0].fd = places[1].fd = -1;
-    if (name)
-        find_upper_name(q->lane, q->in->nodeid, name, &places[0]);
-    else if (is_about_object(q->in->opcode))
+    for (size_t i = 0; i < lane_most_places(q->lane); i++)
+        places[i].fd = -1;
+    for (size_t i = 0; name && i < count; i++)
+        find_spelling(q->lane, q->in->nodeid, i, name, &places[i]);
+    if (name && count == 1)
+        find_other(q, (size_t)from, name, &places[1]);
+    if (!name && is_about_object(q->in->opcode))
         find_object(q->lane, q->in->nodeid, &places[0]);
-    uint64_t other = 0; /* the first field of these */
-    if (name && from > 0)
-        memcpy(&other, q->arg, sizeof other);
-    if (name && q->in->opcode == FUSE_LINK)
-        find_object(q->lane, other, &places[1]);
-    else if (name && (q->in->opcode == FUSE_RENAME || q->in->opcode == FUSE_RENAME2))
-        find_upper_name(q->lane, other, lane_name(q, (size_t)from + strlen(name) + 1), &places[1]);
 }
 
 /* ---- What is in memory ------------------------------------------------------------------------------- */
@@ -175,30 +197,74 @@ lane_can_ask(void)
     return fd >= 0 || errno == EAGAIN;
 }
 
+/* The same without waiting; *known: whether the kernel can tell. */
+static int
+open_known(int dir_fd, const char *path, int *known)
+{
+    int fd = lane_open_path(dir_fd, path, RESOLVE_CACHED);
+    *known = fd >= 0 || (errno != EAGAIN && errno != EMFILE && errno != ENFILE);
+    return fd;
+}
+
 int
 lane_knows(int dir_fd, const char *path)
 {
-    int fd = lane_open_path(dir_fd, path, RESOLVE_CACHED);
+    int known, fd = open_known(dir_fd, path, &known);
     if (fd >= 0)
         close(fd);
-    return fd >= 0 || (errno != EAGAIN && errno != EMFILE && errno != ENFILE);
+    return known;
+}
+
+int
+lane_open_contents(int fd)
+{
+    char again[64];
+    struct stat st;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+        return -1;
+    snprintf(again, sizeof again, "/proc/self/fd/%d", fd); /* the same object in any case */
+    return fc_open_quietly(AT_FDCWD, again, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+/* The same as lane_knows(), and of a regular file its header, as far as that can be told. */
+static int
+knows_header(int dir_fd, const char *path)
+{
+    fc_stat st = {0};
+    int known, fd = open_known(dir_fd, path, &known);
+    if (fd < 0)
+        return known;
+    int contents = lane_open_contents(fd);
+    close(fd);
+    if (contents >= 0) {
+        fc_stat_fd(contents, FC_LOOK_NOW, &st);
+        close(contents);
+    }
+    return st.error != EAGAIN;
 }
 
 static int
 is_cold(const struct lane_request *q, const struct lane_place *place)
 {
+    const fc_lane_config *config = &q->lane->config;
     if (place->fd < 0)
         return 0;
-    /* A network asks its server about what is open, or is about to be. */
-    if (q->lane->config.remote && (!*lane_path(place) || q->in->opcode == FUSE_OPEN))
+    /* A network asks its server about what is open, or is about to be, as the caller opens all it looks at.
+     */
+    if (config->remote && (!*lane_path(place) || q->in->opcode == FUSE_OPEN || !config->simple))
         return 1;
-    return *lane_path(place) && !lane_knows(place->fd, lane_path(place));
+    if (!*lane_path(place))
+        return 0;
+    return !(config->simple ? lane_knows : knows_header)(place->fd, lane_path(place));
 }
 
 int
 lane_would_wait(struct lane_request *q)
 {
-    struct lane_place places[2];
-    lane_find_places(q, places);
-    return is_cold(q, &places[0]) || is_cold(q, &places[1]);
+    lane_find_places(q, q->lane->places);
+    for (size_t i = 0; i < lane_most_places(q->lane); i++) {
+        if (is_cold(q, &q->lane->places[i]))
+            return 1;
+    }
+    return 0;
 }

@@ -7,7 +7,7 @@
 
 /* ---- What the caller tells ---------------------------------------------------------------------- */
 
-static int
+static struct lane_node *
 add_mark(fc_lane *lane, const fc_record *of, const char *name)
 {
     const fc_record mark = {
@@ -21,17 +21,10 @@ add_mark(fc_lane *lane, const fc_record *of, const char *name)
     };
     struct lane_node *node = lane_add(&lane->nodes, &mark, name, strlen(name));
     if (!node)
-        return -ENOMEM;
+        return NULL;
     node->theirs = 1;
     lane->nodes.ours--;
-    return 0;
-}
-
-int
-fc_lane_mark(fc_lane *lane, uint64_t number, uint64_t dev, uint64_t ino, uint32_t kind)
-{
-    const fc_record of = {.number = number, .dev = dev, .ino = ino, .kind = kind};
-    return add_mark(lane, &of, "");
+    return node;
 }
 
 static struct lane_node *
@@ -39,6 +32,25 @@ find_theirs(fc_lane *lane, uint64_t number)
 {
     struct lane_node *node = lane_by_number(&lane->nodes, number);
     return node && node->theirs ? node : NULL;
+}
+
+int
+fc_lane_mark(fc_lane *lane, uint64_t number, uint64_t dev, uint64_t ino, uint32_t kind, uint64_t parent,
+             const char *name)
+{
+    const fc_record of = {.number = number, .dev = dev, .ino = ino, .kind = kind, .parent = parent};
+    struct lane_node *before = find_theirs(lane, number);
+    struct lane_node *mark = add_mark(lane, &of, name);
+    if (!mark && before)
+        *before->name = '\0'; /* it is found without its way being fetched */
+    if (!mark)
+        return before ? 0 : -ENOMEM;
+    if (before) {
+        mark->dir_fd = before->dir_fd;
+        mark->file = before->file;
+        lane_drop(&lane->nodes, before);
+    }
+    return 0;
 }
 
 void
@@ -98,9 +110,8 @@ fc_lane_take(fc_lane *lane, uint64_t number, fc_record *out, char *name)
         return -ENOENT;
     *out = node->r;
     memcpy(name, node->name, strlen(node->name) + 1);
-    int error = add_mark(lane, out, node->name);
-    if (error)
-        return error;
+    if (!add_mark(lane, out, node->r.pin < 0 ? node->name : ""))
+        return -ENOMEM;
     node->r.pin = -1; /* the caller's now */
     if (node->file)
         hand_over(lane, node, out);

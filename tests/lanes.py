@@ -8,7 +8,7 @@ from fusecrypt.lane import Lane, Storage
 def plain_lane() -> Lane:
     """That of a mount that writes, over a plain lower tree in memory."""
     return Lane(
-        None,
+        (),
         simple=True,
         read_only=False,
         quiet=False,

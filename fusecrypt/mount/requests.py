@@ -49,7 +49,7 @@ class Requests(pyfuse3.Operations):
         self._attributes = self._replies.attributes
         self.tree = tree
         self.lane = Lane(
-            tree.codec.native,
+            tree.codec.natives,
             simple=tree.policy.simple,
             read_only=tree.policy.read_only,
             quiet=tree.policy.quiet,

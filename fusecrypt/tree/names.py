@@ -35,8 +35,8 @@ class NameCodec(Protocol):
     def plain(self) -> bool: ...
 
     @property
-    def native(self) -> Names | None:
-        """What encrypts the names in native code; None where they are plain."""
+    def natives(self) -> tuple[Names, ...]:
+        """What encrypts names in native code, in the order of ``spellings``; none where they are plain."""
         ...
 
 
@@ -51,7 +51,7 @@ class PlainNames:
     """Names and targets as they are."""
 
     plain = True
-    native: Names | None = None
+    natives: tuple[Names, ...] = ()
 
     def encode(self, name: bytes) -> bytes:
         return _checked(name)
@@ -80,8 +80,11 @@ class EncryptedNames:
 
     def __init__(self, policy: NamePolicy) -> None:
         token, cipher = policy.token, policy.cipher
-        self.native: Names | None
-        self.native = self._names = Names(cipher.code, cipher.key_bytes, token.key, token.signature)
+        self._names = Names(cipher.code, cipher.key_bytes, token.key, token.signature)
+
+    @property
+    def natives(self) -> tuple[Names, ...]:
+        return (self._names,)
 
     def encode(self, name: bytes) -> bytes:
         return self.encode_target(_checked(name))
@@ -118,8 +121,11 @@ class SeveralNames(EncryptedNames):
 
     def __init__(self, policy: NamePolicy, others: Sequence[NamePolicy]) -> None:
         super().__init__(policy)
-        self.native = None  # native code knows one key
         self._all = tuple(map(EncryptedNames, (policy, *others)))
+
+    @property
+    def natives(self) -> tuple[Names, ...]:
+        return tuple(names for codec in self._all for names in codec.natives)
 
     def spellings(self, name: bytes) -> Iterable[bytes]:
         return (codec.encode(name) for codec in self._all)

@@ -182,12 +182,13 @@ class NodeTable:
         self._by_number[node.number] = node
         self._by_identity[node.dev, node.ino] = node
         if self._lane is not None:
-            self._mark(node)
             self.unsettled.append(node)
 
     def _mark(self, node: Node) -> None:
-        assert self._lane is not None
-        self._lane.mark(node.number, node.dev, node.ino, node.kind)
+        """Let the lane know of a node, and by which link it is found now."""
+        if self._lane is not None:
+            parent = 0 if node.parent is None else node.parent.number
+            self._lane.mark(node.number, node.dev, node.ino, node.kind, parent, node.name)
 
     def _take(self, number: int) -> Node | None:
         """The node of an object that only the lane knows so far, with its parents up to one that is known
@@ -276,6 +277,7 @@ class NodeTable:
         old, old_name = node.parent, node.name
         node.parent, node.name = parent, name
         parent.refs += 1
+        self._mark(node)
         if old is None:
             return
         if node.is_directory:
@@ -294,6 +296,7 @@ class NodeTable:
             del node.more[parent, name]
         elif node.parent is parent and node.name == name:
             node.parent, node.name = node.more.popitem()[0] if node.more else (None, b"")
+            self._mark(node)
         else:
             return
         self.release(parent)

@@ -52,6 +52,7 @@ void check_lane_sharing(void);
 void check_lane_hostile(void);
 void check_lane_talk(void);
 void check_lane_aside(void);
+void check_lane_left(void);
 void check_threads(void);
 
 #endif

@@ -197,7 +197,7 @@ bad_parents(void)
         const uint64_t number = 1000000 + i, parents[4] = {1000001, 1000000, 77, file};
         const fc_record record = {
             .number = number, .ino = number, .parent = parents[i], .lookups = 1, .kind = S_IFDIR, .pin = -1};
-        EXPECT(fc_lane_mark(r->lane, number, 0, number, S_IFDIR) == 0, "mark");
+        EXPECT(fc_lane_mark(r->lane, number, 0, number, S_IFDIR, 0, "") == 0, "mark");
         EXPECT(fc_lane_give(r->lane, &record, "x") == 0, "give");
     }
     for (uint64_t number = 1000000; number < 1000004; number++) {

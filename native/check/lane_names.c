@@ -190,7 +190,7 @@ batches(void)
         struct fuse_batch_forget_in in;
         struct fuse_forget_one each[5];
     } all = {{.count = 5}, {{a, 1}, {FUSE_ROOT_ID, 3}, {b, 1}, {77, 1}, {900, 2}}};
-    EXPECT(fc_lane_mark(r->lane, 900, 1, 900, S_IFREG) == 0, "mark");
+    EXPECT(fc_lane_mark(r->lane, 900, 1, 900, S_IFREG, 0, "") == 0, "mark");
     EXPECT(rig_ask(r, FUSE_BATCH_FORGET, 0, &all, sizeof all, NULL) == RIG_PASSED, "two are the caller's");
     EXPECT(r->n == sizeof all.in + 2 * sizeof all.each[0], "%zu octets", r->n);
     memcpy(&all, r->reply, r->n);

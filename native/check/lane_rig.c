@@ -51,7 +51,7 @@ begin(struct rig *r, fc_lane_config config)
     config.slow_ns = rig_careful ? 0 : -1;
     EXPECT(fc_lane_new(&config, &r->lane) == 0 && fc_lane_attach(r->lane, r->device) == 0, "lane");
     EXPECT(fstat(r->root, &st) == 0, "root");
-    EXPECT(fc_lane_mark(r->lane, FUSE_ROOT_ID, st.st_dev, st.st_ino, S_IFDIR) == 0, "root");
+    EXPECT(fc_lane_mark(r->lane, FUSE_ROOT_ID, st.st_dev, st.st_ino, S_IFDIR, 0, "") == 0, "root");
     fc_lane_directory(r->lane, FUSE_ROOT_ID, r->root);
     tell_form(r);
 }

@@ -42,6 +42,7 @@ main(int argc, char **argv)
     the_lane();
     EXPECT(rig_asides > 100, "%u requests were put aside", rig_asides);
     check_lane_aside();
+    check_lane_left();
     rig_careful = 0;
     const char *best = fc_engine();
     with_this_engine();

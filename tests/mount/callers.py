@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.mount.support import PATIENCE
@@ -53,3 +55,9 @@ class Caller:
     def can_be_killed(self) -> bool:
         self._process.kill()
         return self._process.wait(PATIENCE) == -signal.SIGKILL
+
+
+def all_wait(callers: Iterable[Caller]) -> bool:
+    """Whether none of them comes back for a while."""
+    time.sleep(A_WHILE)
+    return all(caller._process.poll() is None for caller in callers)

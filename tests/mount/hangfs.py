@@ -1,7 +1,8 @@
 """A lower file system that hangs, for a name, for as long as a test wants.
 
 Usage: ``python -m tests.mount.hangfs MOUNTPOINT FILE``. What hangs stands in FILE, one call on each line:
-``lookup NAME`` or ``read NAME``. It lets the kernel keep names for a moment only, and no contents.
+``lookup NAME``, ``read NAME`` or, of a directory, ``list NAME``. It lets the kernel keep names for a moment
+only, and no contents.
 """
 
 from __future__ import annotations
@@ -36,11 +37,19 @@ class HangFs(LowerFs):
     async def open(self, inode: int, flags: int, ctx: Any) -> pyfuse3.FileInfo:
         return pyfuse3.FileInfo(fh=inode, keep_cache=False)
 
+    def _names(self, inode: int) -> list[bytes]:
+        entries = [entry for each in self._inodes.values() for entry in each.entries.items()]
+        return [name for name, number in entries if number == inode]
+
     async def read(self, fh: int, offset: int, size: int) -> bytes:
-        entries = [entry for inode in self._inodes.values() for entry in inode.entries.items()]
-        for name in [name for name, number in entries if number == fh]:
+        for name in self._names(fh):
             await self._wait(b"read " + name)
         return await super().read(fh, offset, size)
+
+    async def readdir(self, fh: int, start_id: int, token: Any) -> None:
+        for name in self._names(fh):
+            await self._wait(b"list " + name)
+        await super().readdir(fh, start_id, token)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fusecrypt.lane import Lane, Record
-from fusecrypt.native import stat_fd
+from fusecrypt.native import stat_fd, stat_many
 from fusecrypt.tree.nodes import NodeTable
 from tests.lanes import plain_lane
 
@@ -140,3 +140,37 @@ def test_a_plain_object_is_given_and_taken_again(lane: Lane, table: NodeTable, t
     table.release(again, 2)
     table.settle()
     assert (len(lane), len(table), table.root.refs) == (0, 1, 1)
+
+
+def test_the_lane_is_told_of_every_link_that_is_used(
+    lane: Lane, table: NodeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By it the lane finds what requests for an object need, also once it was renamed."""
+    told: dict[int, tuple[int, bytes]] = {}
+    mark = lane.mark
+
+    def telling(number: int, dev: int, ino: int, kind: int, parent: int = 0, name: bytes = b"") -> None:
+        told[number] = (parent, name)
+        mark(number, dev, ino, kind, parent, name)
+
+    monkeypatch.setattr(lane, "mark", telling)
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "file").touch()
+    fd = os.open(tmp_path, os.O_PATH)
+    directory, file = (
+        table.acquire(st, table.root, name)
+        for st, name in zip(
+            stat_many(fd, [b"directory", b"file"], False), (b"directory", b"file"), strict=True
+        )
+    )
+    os.close(fd)
+    assert told == {directory.number: (1, b"directory"), file.number: (1, b"file")}
+    table.add_link(directory, table.root, b"renamed")
+    table.add_link(file, directory, b"second")
+    assert told == {directory.number: (1, b"renamed"), file.number: (directory.number, b"second")}
+    table.remove_link(file, directory, b"second")
+    assert told[file.number] == (1, b"file")
+    table.remove_link(file, table.root, b"file")
+    assert told[file.number] == (0, b"")
+    table.release(file)
+    table.release(directory)
