@@ -21,15 +21,20 @@ every_length(struct rig *r, const uint64_t *nodes, size_t count, const uint8_t *
     }
 }
 
+/* Before the last two rounds all becomes the caller's. */
 static void
 damaged(int encrypted_names)
 {
     struct rig *r = rig_new(rig_writing, encrypted_names);
     uint8_t octets[LONGEST_ARGUMENT];
-    uint64_t fh, file = rig_create(r, FUSE_ROOT_ID, "file", &fh);
+    uint64_t fh, file = rig_create(r, FUSE_ROOT_ID, "file", &fh), directory = 0;
     EXPECT(mkdirat(r->root, rig_lower(r, "d"), 0700) == 0, "mkdir");
-    for (uint32_t round = 0; round < 6; round++) {
-        const uint64_t nodes[] = {FUSE_ROOT_ID, file, rig_lookup(r, FUSE_ROOT_ID, "d").nodeid, 0, UINT64_MAX};
+    for (uint32_t round = 0; round < 8; round++) {
+        if (round < 6)
+            directory = rig_lookup(r, FUSE_ROOT_ID, "d").nodeid;
+        if (round == 6)
+            rig_leave(r, directory, "d");
+        const uint64_t nodes[] = {FUSE_ROOT_ID, file, directory, 0, UINT64_MAX};
         check_random(300 + round, octets, sizeof octets);
         if (round == 0)
             memset(octets, 0, sizeof octets);

@@ -159,9 +159,25 @@ listing(void)
     rig_free(r);
 }
 
+/* A disk is slow once the caller's answer took long; until then nothing is put aside. */
+static void
+slow_answers(void)
+{
+    fc_lane_config config = rig_writing;
+    config.slow_ns = 1;
+    struct rig *r = rig_left(config, 0);
+    const unsigned before = rig_asides;
+    EXPECT(rig_ask(r, FUSE_LOOKUP, FUSE_ROOT_ID, NULL, 0, "absent") == RIG_PASSED, "lookup");
+    EXPECT(rig_asides == before, "it was put aside");
+    EXPECT(rig_ask(r, FUSE_LOOKUP, FUSE_ROOT_ID, NULL, 0, "another") == RIG_PASSED, "lookup");
+    EXPECT(rig_asides == before + 1, "it was not put aside");
+    rig_free(r);
+}
+
 void
 check_lane_left(void)
 {
+    slow_answers();
     links();
     spellings();
     requests();

@@ -48,7 +48,8 @@ begin(struct rig *r, fc_lane_config config)
 {
     struct stat st;
     config.names = r->names;
-    config.slow_ns = rig_careful ? 0 : -1;
+    if (!config.slow_ns)
+        config.slow_ns = rig_careful ? 0 : -1;
     EXPECT(fc_lane_new(&config, &r->lane) == 0 && fc_lane_attach(r->lane, r->device) == 0, "lane");
     EXPECT(fstat(r->root, &st) == 0, "root");
     EXPECT(fc_lane_mark(r->lane, FUSE_ROOT_ID, st.st_dev, st.st_ino, S_IFDIR, 0, "") == 0, "root");
@@ -86,6 +87,20 @@ rig_again(struct rig *r, fc_lane_config config)
 {
     fc_lane_free(r->lane);
     begin(r, config);
+}
+
+void
+rig_leave(struct rig *r, uint64_t directory, const char *name)
+{
+    const char *lower = rig_lower(r, name);
+    fc_lane_config config = rig_writing;
+    struct stat st;
+    config.simple = 0;
+    config.remote = 1;
+    rig_again(r, config);
+    EXPECT(fstatat(r->root, lower, &st, 0) == 0, "%s", name);
+    int error = fc_lane_mark(r->lane, directory, st.st_dev, st.st_ino, S_IFDIR, FUSE_ROOT_ID, lower);
+    EXPECT(error == 0, "%d", error);
 }
 
 static int

@@ -39,10 +39,13 @@ extern unsigned rig_asides;
 /* A mount with write-back caching. */
 extern const fc_lane_config rig_writing;
 
-/* A lane over a new lower directory, with a form of AES-256; the config's names are set here. */
+/* A lane over a new lower directory, with a form of AES-256; the config's names, and slow_ns unless it has
+ * one, are set here. */
 struct rig *rig_new(fc_lane_config config, int encrypted_names);
 /* Another lane over the same lower directory. */
 void rig_again(struct rig *, fc_lane_config config);
+/* Another one over it, over a network, whose answers are the caller's; so is a directory with this number. */
+void rig_leave(struct rig *, uint64_t directory, const char *name);
 /* Everything is given back: memory, descriptors, what is below. */
 void rig_free(struct rig *);
 

@@ -17,6 +17,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     uint64_t fh, file = rig_create(r, FUSE_ROOT_ID, "file", &fh);
     EXPECT(mkdirat(r->root, rig_lower(r, "d"), 0700) == 0, "mkdir");
     const uint64_t nodes[] = {FUSE_ROOT_ID, file, rig_lookup(r, FUSE_ROOT_ID, "d").nodeid, 0, UINT64_MAX};
+    if (*data >> 2 & 1)
+        rig_leave(r, nodes[2], "d");
     for (data++, n--; n >= 3;) {
         uint32_t opcode = data[0] % OPCODES;
         uint64_t node = nodes[data[1] % (sizeof nodes / sizeof nodes[0])];
